@@ -1,0 +1,69 @@
+//! What is wrong with an object, where it stands and what to do about it.
+use std::{fmt, path::PathBuf};
+
+use serde::Serialize;
+
+/// How bad a [`Diagnostic`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing; nothing is wrong.
+    Info,
+    /// Works, but probably not as the author meant.
+    Warning,
+    /// The object, or a part of it, is not in force.
+    Error,
+}
+
+/// A place in a source: a file and a line (1-based; 0 when unknown).
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Origin {
+    /// File as the user named it; `-` for standard input.
+    pub file: PathBuf,
+    /// Line, 1-based; 0 when unknown.
+    pub line: u32,
+}
+
+/// One finding about one object: who, which field, where, what and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Istio's analyzer code where there is one (`IST0101`), else one of ours (`CAN0001`).
+    pub code: &'static str,
+    /// `Kind namespace/name`, as `istioctl analyze` prints it.
+    pub object: String,
+    /// Path of the field, such as `spec.http[0].route[1].weight`; empty for the whole object.
+    pub field: String,
+    /// Where the field (or the object) stands.
+    pub origin: Origin,
+    /// What is wrong, in one sentence.
+    pub message: String,
+    /// What to do about it; empty when the message says it all.
+    pub remedy: String,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        write!(f, "{severity} [{}] {} ({})", self.code, self.object, self.origin)?;
+        if !self.field.is_empty() {
+            write!(f, " {}", self.field)?;
+        }
+        write!(f, ": {}", self.message)?;
+        if !self.remedy.is_empty() {
+            write!(f, " — {}", self.remedy)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! The wanted content of the maps, by names: what `compile` puts out and `dataplane` writes.
+//!
+//! Plain data, ordered, comparable. The same model gives the same state, byte for byte.
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// A transport protocol that canary balances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// An address family. A service with addresses of both has one [`Service`] for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+/// What clients address: one virtual address, port and protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Frontend {
+    /// Virtual address.
+    pub addr: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// Protocol.
+    pub protocol: Protocol,
+}
+
+/// Names one port of one service in one address family. Printed as `default/helloworld:5000/tcp` (`…/tcp6`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServiceId {
+    /// Namespace.
+    pub namespace: String,
+    /// Name of the Service, or the host of a ServiceEntry.
+    pub name: String,
+    /// Service port.
+    pub port: u16,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Address family of its frontends and endpoints.
+    pub family: Family,
+}
+
+/// Everything that the maps should hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Which service answers at which address. Every id is a key of `services`. Stored as a list in JSON.
+    #[serde(with = "as_list")]
+    pub frontends: BTreeMap<Frontend, ServiceId>,
+    /// Services by id. Stored as a list in JSON.
+    #[serde(with = "as_list")]
+    pub services: BTreeMap<ServiceId, Service>,
+}
+
+/// The rules of one service and the versions that they name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// In order; the first whose match holds decides. The last one matches everybody.
+    pub rules: Vec<Rule>,
+    /// Versions by name. Every name in a split is a key; a version that no split names any more is absent.
+    pub versions: BTreeMap<String, Version>,
+}
+
+/// Who it is for, and how their flows are split.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Name in the VirtualService, or `http[0]`, `tcp[1]`, … by position, or `default` for a service without routes.
+    pub name: String,
+    /// Client networks; empty matches everybody.
+    pub sources: Vec<IpNet>,
+    /// How flows are split.
+    pub split: Split,
+}
+
+/// Versions and their weights.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// How a version is chosen.
+    pub choosing: Choosing,
+    /// What happens to the share of a version without endpoints.
+    pub dead: DeadVersion,
+    /// (version name, weight) in order of names; names unique; sum 1..=u32::MAX.
+    pub weights: Vec<(String, u32)>,
+}
+
+/// How a split chooses. `design §5`, `docs/architecture.md`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Choosing {
+    /// Counted: at most one flow from the exact share (two versions), at most two (three to sixteen).
+    #[default]
+    Exact,
+    /// By a hash of the 5-tuple.
+    KeyedFlow,
+    /// By a hash of the client's address: a client keeps its version.
+    KeyedClient,
+}
+
+/// What a split does with the flows of a version that has no endpoints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeadVersion {
+    /// They fail at once (TCP reset; UDP dropped and counted). Istio's behaviour.
+    #[default]
+    Fail,
+    /// The other versions share them in proportion to their weights.
+    Spill,
+    /// They go to the endpoints that the version had last.
+    Hold,
+}
+
+/// The endpoints of one version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Address → weight inside the version (≥ 1; all equal unless the user says otherwise).
+    pub endpoints: BTreeMap<SocketAddr, u32>,
+    /// How long flows of an endpoint that went away may go on, in seconds.
+    pub drain_seconds: u32,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+impl fmt::Display for ServiceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let six = if self.family == Family::Ipv6 { "6" } else { "" };
+        write!(f, "{}/{}:{}/{}{six}", self.namespace, self.name, self.port, self.protocol)
+    }
+}
+
+impl fmt::Display for Frontend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", SocketAddr::new(self.addr, self.port), self.protocol)
+    }
+}
+
+/// JSON has no maps with structured keys: such maps are lists of pairs there.
+mod as_list {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K, V, D>(from: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Ok(Vec::deserialize(from)?.into_iter().collect())
+    }
+}

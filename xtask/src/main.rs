@@ -1,0 +1,2 @@
+//! The workshop: set-up, demo, test, ci, bench.
+fn main() {}
