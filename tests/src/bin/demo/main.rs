@@ -1,0 +1,2 @@
+//! `demo` (to come in this commit's successor).
+fn main() {}
