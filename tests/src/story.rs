@@ -15,6 +15,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     process::Stdio,
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -54,7 +55,7 @@ pub struct Story {
     // First, so that the servers end before their namespaces are let go.
     pods: Vec<Pod>,
     /// Where clients are.
-    pub client: Namespace,
+    pub client: Arc<Namespace>,
     /// Where the agent runs.
     pub node: Namespace,
     hook: Hook,
@@ -110,7 +111,7 @@ impl Story {
         client.ip("addr add 10.0.0.2/24 dev eth0\naddr add fd00:1::2/64 dev eth0\n")?;
         client.ip("route add default via 10.0.0.1\nroute add default via fd00:1::1\n")?;
         prepare_end(&client, hook)?;
-        let mut story = Self { pods: Vec::new(), client, node, hook };
+        let mut story = Self { pods: Vec::new(), client: Arc::new(client), node, hook };
         for (version, count) in [("v1", v1), ("v2", v2)] {
             for _ in 0..count {
                 story.add_pod(version)?;
