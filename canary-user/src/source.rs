@@ -8,8 +8,10 @@ use self::yaml::{Node, Problem};
 use crate::diagnostic::{Diagnostic, Origin, Severity};
 
 pub mod directory;
+pub mod edit;
 
 mod object;
+pub(crate) mod similar;
 #[cfg(test)]
 mod tests;
 mod watch;
