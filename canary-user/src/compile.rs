@@ -246,7 +246,7 @@ impl<'a> Compiler<'a, '_> {
         let mut outcomes: Vec<(ServiceId, Outcome)> = std::mem::take(&mut self.outcomes).into_iter().collect();
         outcomes.sort_by_key(|(id, _)| !self.last.services.contains_key(id));
         for (id, mut outcome) in outcomes {
-            let fits = |service: Service, room: &mut Room| match room.take(&service) {
+            let fits = |service: Service, room: &mut Room| match room.take(&service, outcome.frontends.len()) {
                 Ok(()) => Ok(service),
                 Err(refusal) => Err(Refused::new(&outcome.meta, "", refusal)),
             };
@@ -257,7 +257,12 @@ impl<'a> Compiler<'a, '_> {
                     Some(service)
                 }
                 Err(refused) => {
-                    let held = self.last.services.get(&id).cloned().filter(|held| room.take(held).is_ok());
+                    let held = self
+                        .last
+                        .services
+                        .get(&id)
+                        .cloned()
+                        .filter(|held| room.take(held, outcome.frontends.len()).is_ok());
                     self.diagnostics.push(refused.diagnostic(&id, held.is_some()));
                     outcome.report.reason = Some(refused.refusal.to_string());
                     outcome.report.rules.clear();
@@ -296,6 +301,7 @@ impl<'a> Compiler<'a, '_> {
 #[derive(Debug, Default)]
 struct Room {
     services: usize,
+    frontends: usize,
     splits: usize,
     versions: usize,
     endpoints: usize,
@@ -303,16 +309,18 @@ struct Room {
 
 impl Room {
     /// Takes what `service` needs, all of it or nothing.
-    fn take(&mut self, service: &Service) -> Result<(), Refusal> {
+    fn take(&mut self, service: &Service, frontends: usize) -> Result<(), Refusal> {
         let endpoints: usize = service.versions.values().map(|version| version.endpoints.len()).sum();
         let next = Self {
             services: self.services + 1,
+            frontends: self.frontends + frontends,
             splits: self.splits + service.rules.len(),
             versions: self.versions + service.versions.len(),
             endpoints: self.endpoints + endpoints,
         };
         let checks = [
             (next.services, limits::SERVICES, "services"),
+            (next.frontends, limits::FRONTENDS, "virtual addresses"),
             (next.splits, limits::SPLITS, "splits"),
             (next.versions, limits::VERSIONS, "versions"),
             (next.endpoints, limits::ENDPOINTS, "endpoints"),

@@ -23,6 +23,8 @@ mod service;
 mod service_entry;
 mod settings;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod virtual_service;
 

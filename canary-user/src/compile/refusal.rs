@@ -23,7 +23,9 @@ pub(super) enum Refusal {
     Invalid { object: String },
     #[error("the split has {found} versions, more than {}", limits::VERSIONS_PER_SPLIT)]
     TooManyVersions { found: usize },
-    #[error("the service has {found} rules, more than {}", limits::RULES_PER_SERVICE)]
+    #[error("version `{version}` has {found} endpoints, more than {}", limits::ENDPOINTS_PER_VERSION)]
+    TooManyEndpoints { version: String, found: usize },
+    #[error("the service has {found} rules (one for each client network), more than {}", limits::RULES_PER_SERVICE)]
     TooManyRules { found: usize },
     #[error("there is no room for it: canary holds {limit} {what}")]
     NoRoom { what: &'static str, limit: usize },
@@ -40,7 +42,10 @@ impl Refusal {
             | Self::SubnetsDivide
             | Self::NeedsNames => "CAN0101",
             Self::Invalid { .. } => "CAN0102",
-            Self::TooManyVersions { .. } | Self::TooManyRules { .. } | Self::NoRoom { .. } => "CAN0103",
+            Self::TooManyVersions { .. }
+            | Self::TooManyRules { .. }
+            | Self::TooManyEndpoints { .. }
+            | Self::NoRoom { .. } => "CAN0103",
         }
     }
 
@@ -52,7 +57,8 @@ impl Refusal {
             Self::SubnetsDivide => "name all addresses of the service, or none",
             Self::Invalid { .. } => "correct it: its own errors say how",
             Self::TooManyVersions { .. } => "remove destinations",
-            Self::TooManyRules { .. } => "remove rules",
+            Self::TooManyRules { .. } => "remove rules, or name larger networks",
+            Self::TooManyEndpoints { .. } => "spread the version over several services",
             Self::NoRoom { .. } => "remove what is no longer needed",
             Self::NeedsNames => "write IP addresses, with `resolution: STATIC`",
         }

@@ -121,7 +121,7 @@ fn http<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
         let sources = match narrow(http_clients(scope, rule, &field)?, policy, scope.family) {
             Who::Everybody => None,
             Who::Only(none) if none.is_empty() => continue,
-            Who::Only(sources) => Some(sources.into_iter().collect()),
+            Who::Only(sources) => Some(merged(sources)),
         };
         let route = match &rule.action {
             HttpAction::Route(route) => route,
@@ -182,7 +182,7 @@ fn l4<'a>(scope: &Scope<'a, '_>, section: &str, rules: &'a [L4Rule]) -> Result<V
         let sources = match narrow(who, policy, scope.family) {
             Who::Everybody => None,
             Who::Only(none) if none.is_empty() => continue,
-            Who::Only(sources) => Some(sources.into_iter().collect()),
+            Who::Only(sources) => Some(merged(sources)),
         };
         let last = sources.is_none() && rank == 0;
         let settings = policy.map(|policy| policy.settings).unwrap_or_default();
@@ -294,6 +294,11 @@ fn narrow(who: Who, policy: Option<&RulePolicy>, family: Family) -> Who {
             Who::Only(sources)
         }
     }
+}
+
+/// The same clients in as few networks as possible: each takes a place among the service's rules.
+fn merged(sources: BTreeSet<IpNet>) -> Vec<IpNet> {
+    IpNet::aggregate(&sources.into_iter().collect())
 }
 
 /// Two rules may have one name in a VirtualService; the later ones go by their position.

@@ -44,9 +44,11 @@ pub(super) fn build<'a>(
         settings = drain.or(route.settings).or(settings);
     }
     let candidates = candidates.unwrap_or_else(|| vec![plain()]);
-    if candidates.len() > limits::RULES_PER_SERVICE {
+    let count = |candidate: &Candidate<'_>| candidate.sources.as_ref().map_or(1, Vec::len);
+    let found: usize = candidates.iter().map(count).sum();
+    if found > limits::RULES_PER_SERVICE {
         let meta = governing.map_or(backend.meta(), |(route, _)| &route.meta);
-        return Err(Refused::new(meta, "spec", Refusal::TooManyRules { found: candidates.len() }));
+        return Err(Refused::new(meta, "spec", Refusal::TooManyRules { found }));
     }
     let mut resolver = Resolver {
         index,
@@ -75,6 +77,11 @@ pub(super) fn build<'a>(
         let (choosing, dead) = (of_rule.choosing.unwrap_or_default(), of_rule.dead.unwrap_or_default());
         let split = Split { choosing, dead, weights };
         rules.push(Rule { name: candidate.name, sources: candidate.sources.unwrap_or_default(), split });
+    }
+    let crowded = resolver.versions.iter().find(|(_, endpoints)| endpoints.len() > limits::ENDPOINTS_PER_VERSION);
+    if let Some((identity, endpoints)) = crowded {
+        let version = names.get(identity).cloned().unwrap_or_default();
+        return Err(Refused::new(backend.meta(), "", Refusal::TooManyEndpoints { version, found: endpoints.len() }));
     }
     let drain_seconds = settings.drain_seconds.unwrap_or(DRAIN_SECONDS);
     let versions = resolver.versions.into_iter().filter_map(|(identity, endpoints)| {
