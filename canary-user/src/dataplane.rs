@@ -280,3 +280,6 @@ impl Dataplane {
 pub fn detach(_pin: &Path) -> Result<Vec<PathBuf>, DataplaneError> {
     Err(DataplaneError::NotYet("detach"))
 }
+
+/// The compiled kernel programs, as built by `build.rs`.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/canary.bpf.o"));
