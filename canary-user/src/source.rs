@@ -8,8 +8,10 @@ use self::yaml::{Node, Problem};
 use crate::diagnostic::{Diagnostic, Origin, Severity};
 
 pub mod directory;
+pub mod edit;
 
 mod object;
+pub(crate) mod similar;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -19,15 +21,15 @@ mod yaml;
 /// Codes of what a source can say.
 pub mod code {
     /// A document, or a file, cannot be read as YAML or JSON.
-    pub const NOT_YAML: &str = "CAN0001";
+    pub const NOT_YAML: &str = "CAN0101";
     /// A document is not a Kubernetes object: apiVersion, kind or metadata is missing.
-    pub const NOT_AN_OBJECT: &str = "CAN0002";
+    pub const NOT_AN_OBJECT: &str = "CAN0102";
     /// Two objects have the same kind, namespace and name; the first is in force.
-    pub const DUPLICATE: &str = "CAN0003";
+    pub const DUPLICATE: &str = "CAN0103";
     /// A file or directory cannot be read, or is larger than the limit.
-    pub const UNREADABLE_FILE: &str = "CAN0004";
+    pub const UNREADABLE_FILE: &str = "CAN0104";
     /// There is more to say about a file than is said.
-    pub const TRUNCATED: &str = "CAN0005";
+    pub const TRUNCATED: &str = "CAN0105";
 }
 
 /// One YAML document that looks like a Kubernetes object, as written: nothing but its identity is interpreted.

@@ -52,6 +52,8 @@ pub(super) struct Entry {
     pub(super) key: String,
     pub(super) key_span: Range<usize>,
     pub(super) line: u32,
+    /// A merge key brings it in.
+    pub(super) merged: bool,
     pub(super) value: Node,
 }
 
@@ -91,7 +93,7 @@ impl Node {
             Value::Array(items) => Content::Sequence(items.into_iter().map(Self::without_places).collect()),
             Value::Object(pairs) => {
                 let entries = pairs.into_iter().map(|(key, value)| {
-                    Entry { key, key_span: 0..0, line: 0, value: Self::without_places(value) }
+                    Entry { key, key_span: 0..0, line: 0, merged: false, value: Self::without_places(value) }
                 });
                 Content::Mapping(entries.collect())
             }

@@ -80,7 +80,7 @@ fn bad_files_are_said_and_good_ones_stay() {
             format!("{}:{} {}", origin.file.strip_prefix(root.path()).unwrap().display(), origin.line, diagnostic.code)
         })
         .collect();
-    assert_eq!(said, ["b.yaml:2 CAN0001", "c.yaml:0 CAN0004", "d.yaml:1 CAN0001", "e.yaml:3 CAN0003", "f.yaml:0 CAN0004"]);
+    assert_eq!(said, ["b.yaml:2 CAN0101", "c.yaml:0 CAN0104", "d.yaml:1 CAN0101", "e.yaml:3 CAN0103", "f.yaml:0 CAN0104"]);
     assert!(found.diagnostics[3].message.contains("a.yaml:1"), "{}", found.diagnostics[3]);
 }
 

@@ -226,7 +226,7 @@ impl<'t> Reader<'t> {
         match (&mut open.node.content, open.key.take()) {
             (Content::Sequence(items), _) => items.push(node),
             (Content::Mapping(entries), Some((Key::Name(key), key_span, line))) => {
-                entries.push(Entry { key, key_span, line, value: node });
+                entries.push(Entry { key, key_span, line, merged: false, value: node });
             }
             (Content::Mapping(_), Some((Key::Merge, ..))) => {
                 let merged = merge(node).ok_or_else(|| Problem::at(line, ProblemKind::Merge))?;
@@ -241,6 +241,15 @@ impl<'t> Reader<'t> {
 /// The entries that `<<: node` brings in.
 fn merge(mut node: Node) -> Option<Vec<Entry>> {
     borrow(&mut node);
+    let mut entries = mappings(node)?;
+    for entry in &mut entries {
+        entry.merged = true;
+    }
+    Some(entries)
+}
+
+/// The entries of a mapping, or of a list of mappings.
+fn mappings(node: Node) -> Option<Vec<Entry>> {
     match node.content {
         Content::Mapping(entries) => Some(entries),
         Content::Sequence(items) => {
