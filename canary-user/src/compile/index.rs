@@ -157,14 +157,14 @@ impl<'a> Index<'a> {
         self.pods_by_address.get(&address).copied()
     }
 
-    /// VirtualServices for the mesh with a host that covers `host`, and that host.
+    /// `VirtualServices` for the mesh with a host that covers `host`, and that host.
     pub(super) fn routes(&self, host: &Host) -> impl Iterator<Item = (&'a Host, &'a VirtualService)> {
         let exact = self.routes_by_host.get_key_value(host).into_iter();
         let exact = exact.flat_map(|(host, routes)| routes.iter().map(|route| (*host, *route)));
         exact.chain(self.wildcard_routes.iter().filter(|(wild, _)| wild.covers(host)).copied())
     }
 
-    /// DestinationRules of a namespace, oldest first.
+    /// `DestinationRules` of a namespace, oldest first.
     pub(super) fn rules(&self, namespace: &str) -> &[&'a DestinationRule] {
         self.rules_by_namespace.get(namespace).map_or(&[], Vec::as_slice)
     }

@@ -85,7 +85,7 @@ pub(super) fn candidates<'a>(
         if http {
             let message = "the last rule does not match everybody: other flows fail, as requests get 404 from Istio";
             let remedy = "add a rule without `match` at the end";
-            diagnostics.push(route.meta.diagnostic(Severity::Warning, "CAN0008", &last.field, message, remedy));
+            diagnostics.push(route.meta.diagnostic(Severity::Warning, "CAN0308", &last.field, message, remedy));
         }
         let settings = Settings::default();
         found.push(Candidate { name: name.into(), field: String::new(), sources: None, goal, settings });
@@ -108,7 +108,7 @@ fn no_section(scope: &Scope<'_, '_>) -> Diagnostic {
         Application::Udp => "no VirtualService applies to UDP".to_owned(),
         _ => format!("name the port `{section}` or set its `appProtocol`, or move the rules to the section that fits"),
     };
-    route.meta.diagnostic(Severity::Warning, "CAN0007", format!("spec.{section}"), message, remedy)
+    route.meta.diagnostic(Severity::Warning, "CAN0307", format!("spec.{section}"), message, remedy)
 }
 
 fn http<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
@@ -252,12 +252,11 @@ fn precision(scope: &Scope<'_, '_>, entry: &L4Match, field: &str) -> Result<Opti
     if holds.iter().all(Option::is_none) {
         return Ok(None);
     }
-    match holds.into_iter().collect::<Option<Vec<u8>>>() {
-        Some(lengths) => Ok(lengths.into_iter().min()),
-        None => {
-            let field = format!("{field}.destinationSubnets");
-            Err(Refused::new(&scope.route.meta, field, Refusal::SubnetsDivide))
-        }
+    if let Some(lengths) = holds.into_iter().collect::<Option<Vec<u8>>>() {
+        Ok(lengths.into_iter().min())
+    } else {
+        let field = format!("{field}.destinationSubnets");
+        Err(Refused::new(&scope.route.meta, field, Refusal::SubnetsDivide))
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) enum Concerns {
     Entry(Vec<Host>),
     /// A Pod or WorkloadEntry: services that select these labels in its namespace.
     Workload(Labels),
-    /// A RoutePolicy of this VirtualService.
+    /// A `RoutePolicy` of this VirtualService.
     Policy(Key),
     /// Not to be found out.
     Nobody,

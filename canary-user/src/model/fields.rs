@@ -160,10 +160,10 @@ fn visit(value: &Value, pattern: &str, path: String, honoured: &[&str], found: &
     let taken = |entry: &&str| *entry == pattern || entry.strip_suffix(".*") == Some(pattern);
     let inner =
         |entry: &&str| entry.strip_prefix(pattern).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"));
-    if honoured.iter().any(|entry| taken(entry)) {
+    if honoured.iter().any(taken) {
         return;
     }
-    if honoured.iter().any(|entry| inner(entry)) {
+    if honoured.iter().any(inner) {
         walk(value, pattern, &path, honoured, found);
     } else {
         found.push(path);
