@@ -72,7 +72,7 @@ impl Model {
                 continue;
             };
             match model.take(kind, object) {
-                Ok(()) => diagnostics.extend(fields::not_enforced(object, &fields::bare_meta(object))),
+                Ok(()) => diagnostics.extend(fields::not_enforced(object)),
                 Err(faults) => {
                     diagnostics.extend(faults.iter().map(|invalid| diagnose(object, invalid)));
                     model.broken.push(Broken::new(object));
@@ -195,6 +195,13 @@ impl ReadKind {
 }
 
 fn skipped(object: &Object) -> Diagnostic {
-    let message = format!("skipped: canary does not read {} of {}", object.kind, object.api_version);
-    fields::bare_meta(object).diagnostic(Severity::Info, "CAN0004", "", message, "")
+    Diagnostic {
+        severity: Severity::Info,
+        code: "CAN0004",
+        object: object.id(),
+        field: String::new(),
+        origin: object.origin.clone(),
+        message: format!("skipped: canary does not read {} of {}", object.kind, object.api_version),
+        remedy: String::new(),
+    }
 }

@@ -48,6 +48,8 @@ pub(super) struct Scope<'a, 'i> {
     /// All names of the service.
     pub(super) hosts: &'a [Host],
     pub(super) port: &'a Port,
+    /// All ports of the service.
+    pub(super) ports: &'a [Port],
     pub(super) family: Family,
     /// Virtual addresses of this family.
     pub(super) addresses: &'i [IpAddr],
@@ -66,12 +68,15 @@ pub(super) fn candidates<'a>(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Result<Option<Vec<Candidate<'a>>>, Refused> {
     let route = scope.route;
-    let mut found = match scope.port.application {
-        Application::Http | Application::Sniffed if !route.http.is_empty() => http(scope)?,
-        Application::Tls if !route.tls.is_empty() => l4(scope, "tls", &route.tls)?,
-        Application::Tcp | Application::Sniffed if !route.tcp.is_empty() => l4(scope, "tcp", &route.tcp)?,
-        _ => {
-            diagnostics.push(no_section(scope));
+    let mut found = match section(route, scope.port.application) {
+        Some(Section::Http) => http(scope)?,
+        Some(Section::Tls) => l4(scope, "tls", &route.tls)?,
+        Some(Section::Tcp) => l4(scope, "tcp", &route.tcp)?,
+        None => {
+            // A port beside the one that the rules are for is nothing to talk about.
+            if scope.ports.iter().all(|port| section(route, port.application).is_none()) {
+                diagnostics.push(no_section(scope));
+            }
             return Ok(None);
         }
     };
@@ -92,6 +97,24 @@ pub(super) fn candidates<'a>(
     }
     make_unique(&mut found);
     Ok(Some(found))
+}
+
+/// A list of rules in a VirtualService.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Http,
+    Tls,
+    Tcp,
+}
+
+/// The section that is for a port of this protocol.
+fn section(route: &VirtualService, application: Application) -> Option<Section> {
+    match application {
+        Application::Http | Application::Sniffed if !route.http.is_empty() => Some(Section::Http),
+        Application::Tls if !route.tls.is_empty() => Some(Section::Tls),
+        Application::Tcp | Application::Sniffed if !route.tcp.is_empty() => Some(Section::Tcp),
+        _ => None,
+    }
 }
 
 fn no_section(scope: &Scope<'_, '_>) -> Diagnostic {

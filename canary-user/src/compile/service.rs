@@ -37,8 +37,8 @@ pub(super) fn build<'a>(
     let mut settings = backend.settings();
     let mut candidates = None;
     if let Some((route, policy)) = governing {
-        let hosts = backend.hosts();
-        let scope = Scope { index, route, policy, hosts, port, family, addresses };
+        let (hosts, ports) = (backend.hosts(), backend.ports());
+        let scope = Scope { index, route, policy, hosts, port, ports, family, addresses };
         candidates = rules::candidates(&scope, diagnostics)?;
         let drain = Settings { drain_seconds: policy.and_then(|policy| policy.drain_seconds), ..Settings::default() };
         settings = drain.or(route.settings).or(settings);
@@ -101,8 +101,8 @@ fn plain<'a>() -> Candidate<'a> {
     }
 }
 
-/// A ServiceEntry whose endpoints have names only cannot be served.
-fn check_names(backend: Backend<'_>) -> Result<(), Refused> {
+/// Endpoints that have names are not ours to resolve, and a part of a version is not the version.
+pub(super) fn check_names(backend: Backend<'_>) -> Result<(), Refused> {
     let Backend::Entry(entry) = backend else {
         return Ok(());
     };

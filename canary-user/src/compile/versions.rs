@@ -8,7 +8,7 @@ use super::{
     endpoints,
     index::{Backend, Index},
     refusal::{Refusal, Refused},
-    select,
+    select, service,
 };
 use crate::{
     diagnostic::{Diagnostic, Severity},
@@ -73,6 +73,7 @@ impl<'a> Resolver<'a, '_> {
             return Ok(self.dead(identity(destination.port.unwrap_or(self.port.number))));
         };
         refuse_broken(self.index.broken_endpoints(backend))?;
+        service::check_names(backend)?;
         let Some(port) = self.port_of(backend, destination, path) else {
             return Ok(self.dead(identity(destination.port.unwrap_or(self.port.number))));
         };

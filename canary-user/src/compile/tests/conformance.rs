@@ -96,6 +96,36 @@ fn the_blogs_example_runs_as_published() {
 }
 
 #[test]
+fn the_route_policy_of_the_reference_is_an_example_that_compiles() {
+    let example = file("../docs/examples/route-policy/route-policy.yaml");
+    let reference = file("../docs/reference-resources.md");
+    let block = reference.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert!(example.ends_with(block), "{block}");
+    let names = ["service", "destination-rule", "pods-v1", "pods-v2"];
+    let texts = names.map(|name| file(&format!("../docs/examples/helloworld/{name}.yaml")));
+    let compiled = compiled(&[&texts.join("\n---\n"), &example]);
+    assert_eq!(only(&compiled), "office<192.0.2.0/24>{v1:50 v2:50} http[1]{v1:1}");
+    assert_eq!(compiled.diagnostics, []);
+}
+
+#[test]
+fn every_code_is_in_the_reference() {
+    let reference = file("../docs/reference-resources.md");
+    let sources = ["compile.rs", "compile/refusal.rs", "compile/rules.rs", "compile/service.rs", "compile/versions.rs"];
+    let more = ["model.rs", "model/fields.rs", "model/problem.rs"];
+    let mut codes = 0;
+    for name in sources.into_iter().chain(more) {
+        for word in file(&format!("src/{name}")).split('"').filter(|word| word.len() == 7) {
+            if word.starts_with("CAN0") || word.starts_with("IST0") {
+                assert!(reference.contains(&format!("| `{word}` |")), "{name}: {word}");
+                codes += 1;
+            }
+        }
+    }
+    assert!(codes >= 18, "{codes} codes found: is this test still looking at the right files?");
+}
+
+#[test]
 fn the_blogs_mis_indented_service_is_diagnosed_and_not_guessed() {
     let (model, found) = testing::read(&file("../docs/examples/broken/service.yaml"));
     let text = |needed: &[&str]| {

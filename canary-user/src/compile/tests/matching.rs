@@ -49,6 +49,25 @@ fn http_on_a_port_named_tcp_is_ignored_and_said_to_be() {
 }
 
 #[test]
+fn a_port_beside_the_one_with_rules_is_nothing_to_talk_about() {
+    let world =
+        with_port("{name: http, port: 9080}, {name: tcp-metrics, port: 9100}, {name: dns, port: 53, protocol: UDP}");
+    let compiled = compiled(&[&world, &route(&format!("  http: [{{{V1}}}]"))]);
+    assert_eq!(codes(&compiled), [""; 0]);
+    let lines: Vec<String> = compiled.state.services.values().map(super::rules).collect();
+    assert_eq!(lines, ["default{default:1}", "http[0]{v1:1}", "default{default:1}"]);
+}
+
+#[test]
+fn a_destination_whose_endpoints_have_names_is_refused() {
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: api}\nspec: {hosts: [api.example.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS, endpoints: [{address: 10.5.0.1}, {address: a.example.com}]}";
+    let to = route("  http: [{route: [{destination: {host: api.example.com}}]}]");
+    let compiled = compiled(&[&reviews(), entry, &to]);
+    assert!(compiled.state.services.is_empty());
+    assert_eq!(codes(&compiled), ["CAN0301 spec.endpoints[1].address"]);
+}
+
+#[test]
 fn http_rules() {
     let client = pod("shop", "v1", "10.8.0.1");
     let cases: [(&str, &str, &str); 18] = [
