@@ -167,6 +167,14 @@ pub fn parse(text: &str, file: &Path) -> Snapshot {
     found
 }
 
+/// The first document of `text`, whatever it is: for YAML that is not a Kubernetes object.
+pub(crate) fn parse_value(text: &str) -> Option<serde_json::Value> {
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return None;
+    }
+    documents(text).into_iter().next()?.ok().map(|node| node.to_value())
+}
+
 /// The documents of `text`. JSON has a few escapes and blanks that YAML does not: then it is read as JSON, without lines.
 fn documents(text: &str) -> Vec<Result<Node, Problem>> {
     let documents = yaml::documents(text);
