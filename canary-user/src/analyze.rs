@@ -36,7 +36,13 @@ pub struct Analyzer {
 }
 
 /// All analyzers, in the order of their names.
-pub const ANALYZERS: [Analyzer; 13] = [
+pub const ANALYZERS: [Analyzer; 14] = [
+    Analyzer {
+        name: "canary.CoveredMatchAnalyzer",
+        about: "Matches with the path prefix of an earlier one, and only more conditions.",
+        codes: &[reach::SAME_PREFIX],
+        run: reach::same_prefix,
+    },
     Analyzer {
         name: "canary.LiteralHostAnalyzer",
         about: "Hosts with a dot, which are taken as they stand, where a short name was probably meant.",
@@ -122,7 +128,7 @@ pub const ANALYZERS: [Analyzer; 13] = [
 pub struct Options<'o> {
     /// Only the analyzer of this name.
     pub only: Option<&'o str>,
-    /// Istio's mesh configuration, as text; also found in the ConfigMap `istio-system/istio`.
+    /// Istio's mesh configuration, as text; also found in the `ConfigMap` `istio-system/istio`.
     pub mesh_config: Option<&'o str>,
 }
 

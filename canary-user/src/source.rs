@@ -30,6 +30,8 @@ pub mod code {
     pub const UNREADABLE_FILE: &str = "CAN0104";
     /// There is more to say about a file than is said.
     pub const TRUNCATED: &str = "CAN0105";
+    /// All of them.
+    pub const ALL: [&str; 5] = [NOT_YAML, NOT_AN_OBJECT, DUPLICATE, UNREADABLE_FILE, TRUNCATED];
 }
 
 /// One YAML document that looks like a Kubernetes object, as written: nothing but its identity is interpreted.

@@ -52,7 +52,7 @@ fn found(folder: &Path, case: &Case) -> Messages {
     let mut parts = Vec::new();
     let mut mesh_config = None;
     for file in &case.files {
-        let text = fs::read_to_string(folder.join(file)).unwrap();
+        let text = fs::read_to_string(folder.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         let part = parse(&text, Path::new(file));
         if part.objects.is_empty() {
             mesh_config = Some(text); // Not a Kubernetes object: the mesh's configuration.

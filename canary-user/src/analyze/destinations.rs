@@ -1,4 +1,4 @@
-//! Destinations of VirtualServices: do they exist, do they need a port?
+//! Destinations of `VirtualServices`: do they exist, do they need a port?
 use serde_json::Value;
 
 use super::context::{Context, Finding, Report, list, spec, text, texts};

@@ -1,4 +1,4 @@
-//! ServiceEntries: TCP needs addresses, and one host and port has one protocol.
+//! `ServiceEntries`: TCP needs addresses, and one host and port has one protocol.
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{diagnostic::Severity, source::Object};
 
-/// Two ServiceEntries give one host and port different protocols.
+/// Two `ServiceEntries` give one host and port different protocols.
 pub(super) const CONFLICT: &str = "IST0177";
 
 pub(super) fn addresses(context: &Context<'_>, report: &mut Report) {

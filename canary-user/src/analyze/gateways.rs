@@ -1,4 +1,4 @@
-//! Gateways that VirtualServices name: do they exist, do they serve the hosts?
+//! Gateways that `VirtualServices` name: do they exist, do they serve the hosts?
 use super::{
     context::{Context, Finding, Report, list, spec, texts},
     hosts::overlap,

@@ -71,7 +71,7 @@ impl Hosts {
             let selector = spec.get("workloadSelector").map(|selector| labels(selector.get("labels")));
             let host = Host { ports: numbers(spec, "number"), selector };
             for name in texts(spec, "hosts") {
-                found.insert(&scopes(&texts(spec, "exportTo"), &entry.namespace), full_name(name, &entry.namespace), &host);
+                found.insert(&scopes(&texts(spec, "exportTo"), &entry.namespace), &full_name(name, &entry.namespace), &host);
             }
         }
         for service in context.core("Service") {
@@ -80,15 +80,15 @@ impl Hosts {
             let export_to: Vec<&str> = annotation.split(',').map(str::trim).filter(|scope| !scope.is_empty()).collect();
             let selector = spec.get("selector").filter(|selector| !selector.is_null()).map(|all| labels(Some(all)));
             let host = Host { ports: numbers(spec, "port"), selector };
-            found.insert(&scopes(&export_to, &service.namespace), full_name(&service.name, &service.namespace), &host);
+            found.insert(&scopes(&export_to, &service.namespace), &full_name(&service.name, &service.namespace), &host);
             found.services.insert((service.name.clone(), service.namespace.clone()));
         }
         found
     }
 
-    fn insert(&mut self, scopes: &BTreeSet<String>, name: String, host: &Host) {
+    fn insert(&mut self, scopes: &BTreeSet<String>, name: &str, host: &Host) {
         for scope in scopes {
-            self.by_scope.insert((scope.clone(), name.clone()), host.clone());
+            self.by_scope.insert((scope.clone(), name.to_owned()), host.clone());
         }
     }
 

@@ -1,4 +1,4 @@
-//! The mesh: its configuration, and VirtualServices that claim the same host in it.
+//! The mesh: its configuration, and `VirtualServices` that claim the same host in it.
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
@@ -21,7 +21,7 @@ pub(super) struct MeshConfig {
 }
 
 impl MeshConfig {
-    /// The configuration given as text, else the one in the ConfigMap that Istio reads.
+    /// The configuration given as text, else the one in the `ConfigMap` that Istio reads.
     pub(super) fn find(snapshot: &Snapshot, given: Option<&str>) -> Self {
         let mut maps = snapshot.objects.iter().filter(|object| {
             object.kind == "ConfigMap" && object.namespace == "istio-system" && object.name == "istio"

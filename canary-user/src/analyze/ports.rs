@@ -16,7 +16,7 @@ const PROTOCOLS: [&str; 15] = [
     "tcp", "udp", "grpc", "grpc-web", "http", "http_proxy", "http2", "https", "tls", "mongo", "redis", "mysql", "hbone",
     "kubernetes.io/h2c", "kubernetes.io/ws",
 ];
-/// Ports that are TCP whatever they are called: SMTP, DNS, MySQL, MongoDB.
+/// Ports that are TCP whatever they are called: SMTP, DNS, `MySQL`, `MongoDB`.
 const WELL_KNOWN_PORTS: [u64; 4] = [25, 53, 3306, 27017];
 
 pub(super) fn run(context: &Context<'_>, report: &mut Report) {

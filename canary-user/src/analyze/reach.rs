@@ -1,5 +1,5 @@
-//! Rules and matches of VirtualServices that nothing can reach, because an earlier rule takes it all.
-use std::collections::HashMap;
+//! Rules and matches of `VirtualServices` that nothing can reach, because an earlier rule takes it all.
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -8,6 +8,10 @@ use crate::{diagnostic::Severity, source::Object};
 
 /// A rule with a match stands after one that matches everything. Istio does not say so.
 pub(super) const AFTER_CATCH_ALL: &str = "CAN0202";
+/// An HTTP match has the same path prefix as an earlier one, and only more conditions. Istio does not say so.
+pub(super) const SAME_PREFIX: &str = "CAN0203";
+/// So many earlier matches are named that cover one.
+const COVERS_MAX: usize = 8;
 const SECTIONS: [&str; 3] = ["http", "tls", "tcp"];
 /// Fields that narrow an HTTP match, apart from the path's prefix.
 const SINGLE: [&str; 7] =
@@ -20,11 +24,19 @@ pub(super) fn run(context: &Context<'_>, report: &mut Report) {
         for section in SECTIONS {
             repeated(object, section, report);
         }
-        overlapping(object, report);
+        overlapping(object, "IST0131", report);
+    }
+}
+
+/// Matches with the prefix of an earlier match and more conditions.
+pub(super) fn same_prefix(context: &Context<'_>, report: &mut Report) {
+    for object in context.networking("VirtualService") {
+        overlapping(object, SAME_PREFIX, report);
     }
 }
 
 /// A match entry and where it stands.
+#[derive(Clone, Copy)]
 struct Match<'o> {
     rule: usize,
     entry: usize,
@@ -93,38 +105,46 @@ fn repeated(object: &Object, section: &str, report: &mut Report) {
             unreachable(index, "all its matches are used by earlier rules".to_owned(), "remove it, or change its matches");
         }
     }
-    report_ineffective(object, section, &ineffective, report);
+    report_ineffective(object, section, "IST0131", &ineffective, report);
 }
 
-/// Path prefixes that an earlier match covers, with all its other conditions.
-fn overlapping(object: &Object, report: &mut Report) {
+/// Path prefixes that an earlier match covers, with all its other conditions: a shorter prefix is what Istio reports,
+/// the same one is ours.
+fn overlapping(object: &Object, code: &'static str, report: &mut Report) {
     let mut seen: Vec<Match<'_>> = Vec::new();
-    let mut texts: HashMap<String, usize> = HashMap::new();
+    let mut texts: HashSet<String> = HashSet::new();
     let mut ineffective = Vec::new();
     for found in matches(object, "http") {
-        let Some(prefix) = prefix(found.value) else { continue };
-        if texts.insert(canonical(found.value), found.rule).is_some() {
+        let Some(longer) = prefix(found.value) else { continue };
+        if !texts.insert(canonical(found.value)) {
             continue; // The same match: said already.
         }
-        let covers = |earlier: &&Match<'_>| {
-            self::prefix(earlier.value).is_some_and(|shorter| prefix.starts_with(shorter))
-                && narrows_no_more(earlier.value, found.value)
-        };
-        if let Some(first) = seen.iter().find(covers) {
-            ineffective.push((Match { ..found }, first.rule, "has a prefix that covers it"));
+        let covering = seen.iter().filter(|earlier| {
+            prefix(earlier.value).is_some_and(|shorter| {
+                longer.starts_with(shorter) && (shorter.len() == longer.len()) == (code == SAME_PREFIX)
+            }) && narrows_no_more(earlier.value, found.value)
+        });
+        for first in covering.take(COVERS_MAX) {
+            ineffective.push((found, first.rule, "has a prefix that covers it"));
         }
         seen.push(found);
     }
-    report_ineffective(object, "http", &ineffective, report);
+    report_ineffective(object, "http", code, &ineffective, report);
 }
 
-fn report_ineffective(object: &Object, section: &str, found: &[(Match<'_>, usize, &str)], report: &mut Report) {
+fn report_ineffective(
+    object: &Object,
+    section: &str,
+    code: &'static str,
+    found: &[(Match<'_>, usize, &str)],
+    report: &mut Report,
+) {
     for (found, first, why) in found {
         let (rule, first) = (rule_name(object, section, found.rule), rule_name(object, section, *first));
         report.add(Finding {
             object,
             severity: Severity::Info,
-            code: "IST0131",
+            code,
             field: found.field(section),
             message: format!("match[{}] of rule {rule} is never used: rule {first} {why}", found.entry),
             remedy: "remove it, or let it stand before the other".to_owned(),

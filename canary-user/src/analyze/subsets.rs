@@ -79,7 +79,7 @@ pub(super) fn unselected(context: &Context<'_>, report: &mut Report) {
     }
 }
 
-/// Labels of everything that runs, or will: Pods, templates of Pods, WorkloadEntries.
+/// Labels of everything that runs, or will: Pods, templates of Pods, `WorkloadEntries`.
 fn workloads<'s>(context: &Context<'s>) -> Vec<BTreeMap<&'s str, &'s str>> {
     let own = context.core("Pod").map(|pod| pairs(metadata(pod), "labels"));
     let templates = ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"];
