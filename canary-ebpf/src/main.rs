@@ -1,5 +1,110 @@
-//! canary's kernel programs (to come).
+//! canary's kernel programs: entry points only. What happens to a packet is in `canary_common::pipeline`.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
+
+mod context;
+mod maps;
+
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+    helpers::generated::bpf_redirect,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+use canary_common::{
+    pipeline::{Way, balance, headers},
+    rewrite::{Frame, reset},
+    verdict::{Leave, Verdict},
+};
+
+use crate::{
+    context::{TcFrame, XdpFrame},
+    maps::{DRY, LIVE, Maps, count_leave, trace},
+};
+
+/// Handles a packet, counts the reason if it is left alone; a reset is written into the frame.
+#[inline(always)]
+fn run<F: Frame>(frame: &mut F, way: Way) -> Verdict {
+    let leave = match start::<F, LIVE>(frame) {
+        Ok(maps) => match balance(frame, &maps, way, maps.headers()) {
+            Ok(()) => return Verdict::Pass,
+            Err(leave) => {
+                if leave.verdict() == Verdict::Reset && reset(frame, maps.headers()).is_some() {
+                    count_leave(leave);
+                    return Verdict::Reset;
+                }
+                leave
+            }
+        },
+        Err(leave) => leave,
+    };
+    count_leave(leave);
+    if leave.verdict() == Verdict::Pass { Verdict::Pass } else { Verdict::Drop }
+}
+
+/// Parses, and parks the headers where the verifier forgets which way they were found.
+#[inline(always)]
+fn start<F: Frame, const LIVE: bool>(frame: &F) -> Result<Maps<LIVE>, Leave> {
+    let headers = headers(frame)?;
+    Maps::<LIVE>::new().ok_or(Leave::Rewrite)?.keep(headers);
+    Maps::<LIVE>::new().ok_or(Leave::Rewrite) // Looked up anew: LLVM must not see through it.
+}
+
+/// XDP at ingress.
+#[xdp]
+pub fn canary_xdp(ctx: XdpContext) -> u32 {
+    match run(&mut XdpFrame::new(&ctx), Way::In) {
+        Verdict::Pass => xdp_action::XDP_PASS,
+        Verdict::Drop => xdp_action::XDP_DROP,
+        Verdict::Reset => xdp_action::XDP_TX,
+    }
+}
+
+#[inline(always)]
+fn tc(ctx: &TcContext, way: Way) -> i32 {
+    match run(&mut TcFrame::new(ctx), way) {
+        Verdict::Pass => TC_ACT_UNSPEC, // Goes on to the next program, and to the stack after the last.
+        Verdict::Drop => TC_ACT_SHOT,
+        // SAFETY: `skb` is a valid context; the frame leaves by the interface that it came in by.
+        Verdict::Reset => unsafe { bpf_redirect((*ctx.skb.skb).ifindex, 0) as i32 },
+    }
+}
+
+/// TC at ingress.
+#[classifier]
+pub fn canary_in(ctx: TcContext) -> i32 {
+    tc(&ctx, Way::In)
+}
+
+/// TC at egress: answers that were not translated where they came in.
+#[classifier]
+pub fn canary_out(ctx: TcContext) -> i32 {
+    tc(&ctx, Way::Out)
+}
+
+/// `canary trace`: what would happen to this packet. Never attached; run by the agent on packets that it makes.
+#[xdp]
+pub fn canary_trace(ctx: XdpContext) -> u32 {
+    let mut frame = XdpFrame::new(&ctx);
+    let handled =
+        start::<_, DRY>(&frame).and_then(|maps| balance(&mut frame, &maps, Way::In, maps.headers()));
+    let leave = match handled {
+        Ok(()) => 0,
+        Err(leave) => 1 + leave as u32,
+    };
+    trace(|trace| trace.leave = leave);
+    xdp_action::XDP_PASS
+}
+
+// Never linked in on purpose: a program that can panic does not load.
 #[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! { loop {} }
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// No helper that the programs call is restricted to GPL-compatible ones.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 11] = *b"Apache-2.0\0";
+

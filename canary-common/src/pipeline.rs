@@ -1,0 +1,508 @@
+//! The way of a packet: parse → known flow, or service → rule → split → version → endpoint → remember → translate.
+//!
+//! One copy for the kernel and the host: the maps are behind [`Tables`], the frame behind [`Frame`]. Kernel programs are
+//! instances over BPF maps, `canary trace` one whose tables remember nothing, the differential test one over hash maps.
+use crate::{
+    abi::{
+        Addr, EVEN, EXACT, Endpoint, Flow, FlowKey, FragmentKey, Group, KEYED_CLIENT, LEAF, Leaf, Node, Rule,
+        ServiceKey, Settings, Split, Version, flow_state, unrange,
+    },
+    choose,
+    limits::{ENDPOINT_DEPTH, RULES_PER_SERVICE, SPLIT_DEPTH, VERSIONS_PER_SPLIT},
+    packet::{Headers, Kind, UDP, parse, parse_fast, tcp},
+    rewrite::{Frame, translate, translate_fragment, translate_icmp},
+    verdict::Leave,
+};
+
+/// Which flow tables there are: established flows have one of their own, which no flood of new ones can empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// Both sides have been heard, neither has ended.
+    Established,
+    /// Half-open or closing.
+    Transient,
+}
+
+/// How a new flow was decided: for `canary trace`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// Service slot.
+    pub service: u32,
+    /// Index of the rule in the service.
+    pub rule: u32,
+    /// Version slot, or [`crate::abi::NONE`].
+    pub version: u32,
+    /// Endpoint slot, or [`crate::abi::NONE`].
+    pub endpoint: u32,
+    /// The draw (exact) or the hash (keyed).
+    pub draw: u64,
+}
+
+/// The maps, as the pipeline sees them. All values are copies.
+pub trait Tables {
+    /// An entry of a flow table that was found and can be changed word by word.
+    type Entry: Copy;
+
+    /// Ticks since boot (2³⁰ ns).
+    fn now(&self) -> u32;
+    /// Settings.
+    fn settings(&self) -> Settings;
+
+    /// Moves a key that was computed to where helpers can look at it; a place with room on the stack keeps it.
+    fn place<'a>(&'a self, key: &'a FlowKey) -> &'a FlowKey {
+        key
+    }
+    /// Finds a flow.
+    fn find(&self, table: Table, key: &FlowKey) -> Option<Self::Entry>;
+    /// Copies a flow out.
+    fn flow(&self, entry: Self::Entry) -> Flow;
+    /// Sets the time of the last packet.
+    fn set_seen(&self, entry: Self::Entry, seen: u32);
+    /// Sets the flags.
+    fn set_state(&self, entry: Self::Entry, state: u16);
+    /// Reserves a place in the transient table; `false` when the flow is there already.
+    fn claim(&self, key: &FlowKey) -> bool;
+    /// Inserts or overwrites; `false` when the table refuses.
+    fn put(&self, table: Table, key: &FlowKey, flow: &Flow) -> bool;
+    /// Removes, if it is there.
+    fn forget(&self, table: Table, key: &FlowKey);
+
+    /// Service slot of a virtual address.
+    fn service(&self, key: &ServiceKey) -> Option<u32>;
+    /// The word that names a service's rules.
+    fn rules(&self, service: u32) -> Option<u64>;
+    /// A rule.
+    fn rule(&self, slot: u32) -> Option<Rule>;
+    /// A split.
+    fn split(&self, slot: u32) -> Option<Split>;
+    /// Takes the next number of a split.
+    fn draw(&self, slot: u32) -> Option<u64>;
+    /// A node.
+    fn node(&self, slot: u32) -> Option<Node>;
+    /// A leaf.
+    fn leaf(&self, slot: u32) -> Option<Leaf>;
+    /// A version.
+    fn version(&self, slot: u32) -> Option<Version>;
+    /// A group.
+    fn group(&self, slot: u32) -> Option<Group>;
+    /// A place in the pool of endpoint numbers.
+    fn member(&self, slot: u32) -> Option<u32>;
+    /// An endpoint.
+    fn endpoint(&self, slot: u32) -> Option<Endpoint>;
+
+    /// Where the later fragments of a datagram go.
+    fn fragment(&self, key: &FragmentKey) -> Option<Flow>;
+    /// Remembers that.
+    fn put_fragment(&self, key: &FragmentKey, flow: &Flow);
+
+    /// Counts a choice of a split.
+    fn count_choice(&self, leaf: u32);
+    /// Counts a flow that got an endpoint.
+    fn count_flow(&self, version: u32, endpoint: u32);
+    /// Counts a packet.
+    fn count_packet(&self, version: u32, endpoint: u32, bytes: u32, reply: bool);
+    /// Decides a flow that is not known: [`admit`], or a copy of it out of line, where programs have size limits.
+    ///
+    /// # Errors
+    /// Why the packet is left alone.
+    fn admit(&self, headers: &Headers, now: u32) -> Result<Flow, Leave>;
+    /// Told how a new flow was decided, before it is remembered.
+    fn decided(&self, _decision: &Decision) {}
+    /// Told the endpoint of a known flow.
+    fn known(&self, _flow: &Flow) {}
+}
+
+/// Which packets start flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// At ingress: clients' packets and answers.
+    In,
+    /// At egress: answers only. What a host sends itself is not canary's here.
+    Out,
+}
+
+/// Headers of a frame.
+///
+/// # Errors
+/// Why the frame is nobody's flow.
+#[inline(always)]
+pub fn headers<F: Frame + ?Sized>(frame: &F) -> Result<Headers, Leave> {
+    match parse_fast(frame) {
+        Some(headers) => Ok(headers),
+        None => parse(frame),
+    }
+}
+
+/// Handles one packet: translates it in place.
+///
+/// # Errors
+/// Why it is left alone; the frame is as it was.
+#[inline(always)]
+pub fn balance<F: Frame + ?Sized, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    way: Way,
+    headers: &Headers,
+) -> Result<(), Leave> {
+    match headers.kind {
+        Kind::LaterFragment => {
+            let flow = tables.fragment(&headers.fragment_key()).ok_or(Leave::UnknownFragment)?;
+            translate_fragment(frame, headers, &flow)?;
+            account(frame, tables, &flow);
+        }
+        Kind::IcmpError => {
+            let entry = tables
+                .find(Table::Established, &headers.key)
+                .or_else(|| tables.find(Table::Transient, &headers.key))
+                .ok_or(Leave::UnknownIcmp)?;
+            translate_icmp(frame, headers, &tables.flow(entry))?;
+        }
+        Kind::Flow | Kind::FirstFragment => {
+            let flow = flow_of(tables, way, headers)?;
+            if headers.kind == Kind::FirstFragment {
+                tables.put_fragment(&headers.fragment_key(), &flow);
+            }
+            account(frame, tables, &flow);
+            translate(frame, headers, &flow)?;
+        }
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn account<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T, flow: &Flow) {
+    if let Some(endpoint) = tables.endpoint(flow.endpoint) {
+        let reply = flow.state & flow_state::REPLY != 0;
+        tables.count_packet(endpoint.version, flow.endpoint, frame.len(), reply);
+    }
+}
+
+/// The flow of a packet: known, or decided now.
+#[inline(always)]
+fn flow_of<T: Tables>(tables: &T, way: Way, headers: &Headers) -> Result<Flow, Leave> {
+    let now = tables.now();
+    let known = if let Some(entry) = tables.find(Table::Established, &headers.key) {
+        established(tables, headers, entry, now)?
+    } else if let Some(entry) = tables.find(Table::Transient, &headers.key) {
+        transient(tables, headers, entry, now)?
+    } else {
+        None
+    };
+    if let Some(flow) = known {
+        tables.known(&flow);
+        return Ok(flow);
+    }
+    if way == Way::Out {
+        return Err(Leave::NoService);
+    }
+    tables.admit(headers, now)
+}
+
+/// A packet that opens a flow: SYN, or any UDP packet.
+#[inline(always)]
+const fn opens(protocol: u8, flags: u8) -> bool {
+    protocol == UDP || flags & (tcp::SYN | tcp::ACK) == tcp::SYN
+}
+
+/// `None`: the entry is of a flow that has ended, and this packet opens a new one.
+#[inline(always)]
+fn established<T: Tables>(
+    tables: &T,
+    headers: &Headers,
+    entry: T::Entry,
+    now: u32,
+) -> Result<Option<Flow>, Leave> {
+    let flow = tables.flow(entry);
+    if over(tables, headers, &flow, now, Table::Established)? {
+        tables.forget(Table::Established, tables.place(&opposite(&headers.key, &flow)));
+        tables.forget(Table::Established, &headers.key);
+        return Ok(None);
+    }
+    if flow.seen != now {
+        tables.set_seen(entry, now); // At most once a tick: a write dirties the line for the other CPUs.
+    }
+    if headers.flags & (tcp::FIN | tcp::RST) != 0 {
+        close(tables, headers, entry, &flow, now);
+    }
+    Ok(Some(flow))
+}
+
+/// Notes the end of one direction; when both have ended, the flow moves out of the table of established ones.
+#[inline(always)]
+fn close<T: Tables>(tables: &T, headers: &Headers, entry: T::Entry, flow: &Flow, now: u32) {
+    let back = opposite(&headers.key, flow);
+    let back = tables.place(&back);
+    let Some(other) = tables.find(Table::Established, back) else {
+        return;
+    };
+    let other = tables.flow(other);
+    if headers.flags & tcp::RST == 0 && other.state & flow_state::FIN == 0 {
+        tables.set_state(entry, flow.state | flow_state::FIN);
+        return;
+    }
+    let state = |of: &Flow| of.state & flow_state::REPLY | flow_state::REPLIED | flow_state::CLOSING;
+    let here = Flow { state: state(flow), seen: now, ..*flow };
+    let there = Flow { state: state(&other), seen: now, ..other };
+    if tables.put(Table::Transient, &headers.key, &here) && tables.put(Table::Transient, back, &there) {
+        tables.forget(Table::Established, &headers.key);
+        tables.forget(Table::Established, back);
+    }
+}
+
+/// A packet of a half-open or closing flow. `None` as for [`established`].
+#[inline(always)]
+fn transient<T: Tables>(tables: &T, headers: &Headers, entry: T::Entry, now: u32) -> Result<Option<Flow>, Leave> {
+    let flow = tables.flow(entry);
+    if flow.state & flow_state::CLAIMED != 0 {
+        return Err(Leave::Claimed);
+    }
+    let back = opposite(&headers.key, &flow);
+    let back = tables.place(&back);
+    if over(tables, headers, &flow, now, Table::Transient)? {
+        tables.forget(Table::Transient, back);
+        tables.forget(Table::Transient, &headers.key);
+        return Ok(None);
+    }
+    if flow.seen != now {
+        tables.set_seen(entry, now);
+    }
+    let reply = flow.state & flow_state::REPLY != 0;
+    let replied = flow.state & flow_state::REPLIED != 0;
+    if flow.state & flow_state::CLOSING != 0 {
+        return Ok(Some(flow));
+    }
+    let reset = headers.flags & tcp::RST != 0;
+    if reset || reply && !replied {
+        let news = if reset { flow_state::CLOSING } else { flow_state::REPLIED };
+        tables.set_state(entry, flow.state | news);
+        if let Some(other) = tables.find(Table::Transient, back) {
+            tables.set_state(other, tables.flow(other).state | news);
+        }
+    } else if !reply && replied && !opens_tcp(headers) {
+        promote(tables, headers, &flow, back, now);
+    }
+    Ok(Some(flow))
+}
+
+#[inline(always)]
+const fn opens_tcp(headers: &Headers) -> bool {
+    headers.key.protocol != UDP && headers.flags & (tcp::SYN | tcp::ACK) != tcp::ACK
+}
+
+/// The client has answered an answer: the flow is established, in both directions.
+#[inline(always)]
+fn promote<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, back: &FlowKey, now: u32) {
+    let fin = if headers.flags & tcp::FIN != 0 { flow_state::FIN } else { 0 };
+    let there = Flow { state: flow_state::REPLIED | fin, seen: now, ..*flow };
+    let here = answers(&headers.key, flow, flow_state::REPLIED, now);
+    if tables.put(Table::Established, &headers.key, &there) && tables.put(Table::Established, back, &here) {
+        tables.forget(Table::Transient, &headers.key);
+        tables.forget(Table::Transient, back);
+    }
+}
+
+/// Has this flow ended, so that this packet opens a new one? Its endpoint is gone, or it was closed or idle.
+#[inline(always)]
+fn over<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, now: u32, table: Table) -> Result<bool, Leave> {
+    let opens = opens(headers.key.protocol, headers.flags) && flow.state & flow_state::REPLY == 0;
+    if !in_service(tables, flow, now) {
+        return if opens { Ok(true) } else { Err(Leave::EndpointGone) };
+    }
+    if !opens {
+        return Ok(false);
+    }
+    let settings = tables.settings();
+    let limit = if headers.key.protocol == UDP {
+        settings.udp_ticks
+    } else if matches!(table, Table::Transient) {
+        settings.transient_ticks
+    } else {
+        settings.tcp_ticks
+    };
+    Ok(flow.state & flow_state::CLOSING != 0 || now.wrapping_sub(flow.seen) > limit)
+}
+
+/// Does the endpoint of a flow still answer for it? A slot that was used again has another generation.
+#[inline(always)]
+fn in_service<T: Tables>(tables: &T, flow: &Flow, now: u32) -> bool {
+    let Some(endpoint) = tables.endpoint(flow.endpoint) else {
+        return false;
+    };
+    endpoint.generation == flow.generation && (endpoint.drain_by == 0 || now < endpoint.drain_by)
+}
+
+/// Key of the packets in the other direction.
+#[inline(always)]
+fn opposite(key: &FlowKey, flow: &Flow) -> FlowKey {
+    let reply = flow.state & flow_state::REPLY != 0;
+    let (src_be, src_port_be, dst_be, dst_port_be) = if reply {
+        (key.dst_be, key.dst_port_be, flow.addr_be, flow.port_be)
+    } else {
+        (flow.addr_be, flow.port_be, key.src_be, key.src_port_be)
+    };
+    FlowKey { src_be, dst_be, src_port_be, dst_port_be, protocol: key.protocol, pad: [0; 3] }
+}
+
+/// The entry that gives answers the virtual address back, from a client's packet and its entry.
+#[inline(always)]
+fn answers(key: &FlowKey, flow: &Flow, state: u16, now: u32) -> Flow {
+    Flow {
+        addr_be: key.dst_be,
+        port_be: key.dst_port_be,
+        state: state | flow_state::REPLY,
+        seen: now,
+        endpoint: flow.endpoint,
+        generation: flow.generation,
+    }
+}
+
+/// A flow that is not known: service → rule → split → version → endpoint, and both directions are remembered.
+///
+/// # Errors
+/// Why there is no service, rule, version or endpoint for it.
+#[inline(always)]
+pub fn admit<T: Tables>(tables: &T, headers: &Headers, now: u32) -> Result<Flow, Leave> {
+    let (key, flags) = (&headers.key, headers.flags);
+    let address = ServiceKey { addr_be: key.dst_be, port_be: key.dst_port_be, protocol: key.protocol, pad: 0 };
+    let service = tables.service(&address).ok_or(Leave::NoService)?;
+    if flags & tcp::RST != 0 {
+        return Err(Leave::NoFlow);
+    }
+    let rule = rule_for(tables, service, &key.src_be).ok_or(Leave::NoRule)?;
+    // Claimed before anything is drawn: a repeated SYN must not use up a number.
+    if !tables.claim(key) {
+        return Err(Leave::Claimed);
+    }
+    let remembered = decide(tables, key, opens(key.protocol, flags), service, &rule).and_then(|flow| {
+        let flow = Flow { seen: now, ..flow };
+        let back = opposite(key, &flow);
+        let back = tables.place(&back);
+        let here = answers(key, &flow, flow.state, now);
+        if tables.put(Table::Transient, key, &flow) && tables.put(Table::Transient, back, &here) {
+            Ok(flow)
+        } else {
+            Err(Leave::TableFull)
+        }
+    });
+    if remembered.is_err() {
+        tables.forget(Table::Transient, key);
+    }
+    remembered
+}
+
+/// First rule of the service whose network holds the client.
+#[inline(always)]
+fn rule_for<T: Tables>(tables: &T, service: u32, client: &Addr) -> Option<Rule> {
+    let (base, len) = unrange(tables.rules(service)?);
+    for at in 0..RULES_PER_SERVICE {
+        if at >= len {
+            return None;
+        }
+        let rule = tables.rule(base + at)?;
+        let inside = (client[0] & rule.mask_be[0]) ^ rule.net_be[0]
+            | (client[1] & rule.mask_be[1]) ^ rule.net_be[1]
+            | (client[2] & rule.mask_be[2]) ^ rule.net_be[2]
+            | (client[3] & rule.mask_be[3]) ^ rule.net_be[3];
+        if inside == 0 {
+            return Some(rule);
+        }
+    }
+    None
+}
+
+/// Splits → version → endpoint.
+#[inline(always)]
+fn decide<T: Tables>(tables: &T, key: &FlowKey, opens: bool, service: u32, rule: &Rule) -> Result<Flow, Leave> {
+    let split = tables.split(rule.split).ok_or(Leave::NoRule)?;
+    // A packet from the middle of a flow that is not known (its entry was evicted, or another node had it) must not
+    // use up a number; a keyed choice at least sends all packets of the flow the same way.
+    let exact = split.choosing == EXACT && opens;
+    let (leaf, index) = if exact {
+        let draw = tables.draw(rule.split).ok_or(Leave::NoRule)?;
+        let (leaf, index) = descend::<T, SPLIT_DEPTH>(tables, split.root, draw).ok_or(Leave::NoRule)?;
+        (leaf, (draw, index))
+    } else {
+        let hash = if split.choosing == KEYED_CLIENT {
+            choose::hash_client(&key.src_be, split.salt)
+        } else {
+            choose::hash_flow(key, split.salt)
+        };
+        if opens {
+            let _ = tables.draw(rule.split); // Keyed choices are numbered too: what `verify` compares with.
+        }
+        let leaf = keyed_leaf(tables, &split, choose::version_half(hash)).ok_or(Leave::NoRule)?;
+        (leaf, (hash, u64::from(choose::endpoint_half(hash))))
+    };
+    let (draw, index) = index;
+    if opens {
+        tables.count_choice(leaf);
+    }
+    let version = tables.leaf(leaf).ok_or(Leave::NoRule)?.version;
+    let mut decision = Decision { service, rule: rule.index, version, endpoint: crate::abi::NONE, draw };
+    let chosen = endpoint_of(tables, version, index, exact);
+    if let Some((slot, _)) = chosen {
+        decision.endpoint = slot;
+    }
+    tables.decided(&decision);
+    let (slot, endpoint) = chosen.ok_or(Leave::NoEndpoint)?;
+    tables.count_flow(version, slot);
+    Ok(Flow {
+        addr_be: endpoint.addr_be,
+        port_be: endpoint.port_be,
+        // A flow picked up in its middle has been answered before.
+        state: if opens { 0 } else { flow_state::REPLIED },
+        seen: 0,
+        endpoint: slot,
+        generation: endpoint.generation,
+    })
+}
+
+/// Goes down a tree of two-way splits: leaf number, and the flow's number inside the leaf.
+#[inline(always)]
+fn descend<T: Tables, const DEPTH: u32>(tables: &T, root: u32, n: u64) -> Option<(u32, u64)> {
+    let (mut at, mut n) = (root, n);
+    for _ in 0..DEPTH {
+        if at & LEAF != 0 {
+            break;
+        }
+        let node = tables.node(at)?;
+        (at, n) = choose::two_way(&node, n);
+    }
+    if at & LEAF == 0 { None } else { Some((at & !LEAF, n)) }
+}
+
+/// The leaf in whose range a hash falls.
+#[inline(always)]
+fn keyed_leaf<T: Tables>(tables: &T, split: &Split, hash: u32) -> Option<u32> {
+    let point = choose::scale(hash, split.total);
+    for at in 0..VERSIONS_PER_SPLIT {
+        if at >= split.leaves_len {
+            return None;
+        }
+        if point < tables.leaf(split.leaves + at)?.end {
+            return Some(split.leaves + at);
+        }
+    }
+    None
+}
+
+/// The endpoint of a version for a number (exact) or a hash (keyed).
+#[inline(always)]
+fn endpoint_of<T: Tables>(tables: &T, version: u32, index: u64, exact: bool) -> Option<(u32, Endpoint)> {
+    let group = tables.group(tables.version(version)?.group)?;
+    if group.members_len == 0 {
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "a hash has 32 bits; a remainder is smaller than its divisor")]
+    let place = if !exact && group.ring_len != 0 {
+        group.ring + choose::scale(index as u32, group.ring_len)
+    } else if !exact {
+        group.members + choose::scale(index as u32, group.members_len)
+    } else if group.root == EVEN {
+        group.members + (index % u64::from(group.members_len)) as u32
+    } else {
+        group.members + descend::<T, ENDPOINT_DEPTH>(tables, group.root, index)?.0
+    };
+    let slot = tables.member(place)?;
+    Some((slot, tables.endpoint(slot)?))
+}

@@ -1,0 +1,151 @@
+//! Frames as XDP and TC see them: the only pointer arithmetic of the kernel side.
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    helpers::generated::{
+        bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_pull_data, bpf_skb_store_bytes,
+    },
+    programs::{TcContext, XdpContext},
+};
+use canary_common::{
+    packet::{Packet, Wire},
+    rewrite::{Flavour, Frame},
+};
+
+/// Headers lie below this offset (`canary_common::packet` reads at most 6 extension headers of 2 KiB, and 2 quoted ones).
+/// The mask changes nothing; it is the bound that the verifier asks for.
+const REACH: usize = 0x7fff;
+
+#[inline(always)]
+fn at(start: usize, end: usize, offset: usize, size: usize) -> Option<usize> {
+    let at = start + (offset & REACH);
+    if at + size > end { None } else { Some(at) }
+}
+
+/// A frame in XDP: read and written where it lies. Checksums are complete there, as hardware delivers them.
+pub struct XdpFrame {
+    start: usize,
+    end: usize,
+}
+
+impl XdpFrame {
+    /// The frame of a context.
+    #[inline(always)]
+    pub fn new(ctx: &XdpContext) -> Self {
+        Self { start: ctx.data(), end: ctx.data_end() }
+    }
+}
+
+impl Packet for XdpFrame {
+    #[inline(always)]
+    fn read<T: Wire>(&self, offset: usize) -> Option<T> {
+        let at = at(self.start, self.end, offset, size_of::<T>())?;
+        // SAFETY: inside the frame (checked just now), any bit pattern is a `T`, unaligned read.
+        Some(unsafe { (at as *const T).read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        (self.end - self.start) as u32
+    }
+}
+
+impl Frame for XdpFrame {
+    #[inline(always)]
+    fn write<T: Wire>(&mut self, offset: usize, value: T) -> Option<()> {
+        let at = at(self.start, self.end, offset, size_of::<T>())?;
+        // SAFETY: inside the frame (checked just now), unaligned write.
+        unsafe { (at as *mut T).write_unaligned(value) };
+        Some(())
+    }
+}
+
+/// A frame in TC: read where it lies, written by helpers, which know about unfinished checksums and shared data.
+pub struct TcFrame {
+    skb: *mut __sk_buff,
+}
+
+/// Headers to pull into the linear part: Ethernet, two tags, IPv6, extensions, TCP.
+const HEADERS: u32 = 128;
+
+impl TcFrame {
+    /// The frame of a context, its headers made readable.
+    #[inline(always)]
+    pub fn new(ctx: &TcContext) -> Self {
+        let frame = Self { skb: ctx.skb.skb };
+        let (start, end) = frame.bounds();
+        let wanted = if frame.len() < HEADERS { frame.len() } else { HEADERS };
+        if start + wanted as usize > end {
+            // SAFETY: a valid context. When it fails the parser finds the frame truncated.
+            unsafe { bpf_skb_pull_data(frame.skb, wanted) };
+        }
+        frame
+    }
+
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        // SAFETY: a valid context; the verifier turns these loads into packet pointers.
+        unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) }
+    }
+}
+
+impl Packet for TcFrame {
+    #[inline(always)]
+    fn read<T: Wire>(&self, offset: usize) -> Option<T> {
+        let (start, end) = self.bounds();
+        let at = at(start, end, offset, size_of::<T>())?;
+        // SAFETY: inside the linear part (checked just now), any bit pattern is a `T`, unaligned read.
+        Some(unsafe { (at as *const T).read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        // SAFETY: a valid context.
+        unsafe { (*self.skb).len }
+    }
+}
+
+/// `BPF_F_IPV6` of `bpf_l4_csum_replace`: newer than the bindings, and older kernels refuse it.
+const BPF_F_IPV6: u64 = 1 << 7;
+
+impl Frame for TcFrame {
+    #[inline(always)]
+    fn write<T: Wire>(&mut self, offset: usize, value: T) -> Option<()> {
+        // SAFETY: the helper checks the bounds and copies `size_of::<T>()` initialized bytes without padding.
+        let done = unsafe {
+            bpf_skb_store_bytes(
+                self.skb,
+                offset as u32,
+                (&raw const value).cast(),
+                size_of::<T>() as u32,
+                0,
+            )
+        };
+        if done == 0 { Some(()) } else { None }
+    }
+
+    #[inline(always)]
+    fn fix_header(&mut self, offset: usize, diff: u32) -> Option<()> {
+        // SAFETY: the helper checks the bounds. Size 0: `to` is a difference of sums.
+        let done = unsafe { bpf_l3_csum_replace(self.skb, offset as u32, 0, u64::from(diff), 0) };
+        if done == 0 { Some(()) } else { None }
+    }
+
+    #[inline(always)]
+    fn fix_transport(&mut self, offset: usize, pseudo: u32, data: u32, flavour: Flavour) -> Option<()> {
+        let mangled = if flavour.udp { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        let offset = offset as u32;
+        if pseudo != 0 {
+            let flags = mangled | u64::from(BPF_F_PSEUDO_HDR);
+            // SAFETY: the helper checks the bounds.
+            let replace = |flags| unsafe { bpf_l4_csum_replace(self.skb, offset, 0, u64::from(pseudo), flags) };
+            // With IPv6, addresses and checksum cancel out in the sum of the whole frame: the kernel has to know.
+            let refused = !flavour.ipv6 || replace(flags | BPF_F_IPV6) != 0;
+            if refused && replace(flags) != 0 {
+                return None;
+            }
+        }
+        // SAFETY: the helper checks the bounds.
+        let done = unsafe { bpf_l4_csum_replace(self.skb, offset, 0, u64::from(data), mangled) };
+        if done == 0 { Some(()) } else { None }
+    }
+}
