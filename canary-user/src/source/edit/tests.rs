@@ -109,6 +109,30 @@ fn a_rule_is_found_by_name_or_position() {
     assert!(error(Some("http[2]")).contains("has no single rule `http[2]`"), "a redirect has no weights");
 }
 
+/// The names are those that the agent shows: see `compile`.
+#[test]
+fn versions_with_the_same_name_are_told_apart() {
+    let text = format!(
+        "{HEAD}  http:\n  - route:\n    - destination: {{host: reviews, subset: v1}}\n    - destination: {{host: b, subset: v1, port: {{number: 80}}}}\n    - destination: {{host: www.example.com}}\n    - destination: {{host: c.other.svc.cluster.local}}\n"
+    );
+    let numbers = |pairs: &[(&str, u32)]| -> Result<Vec<u64>, String> {
+        let edited = set(&text, None, pairs).map_err(|error| error.to_string())?;
+        let body = &object(&edited).body;
+        Ok((0..4).map(|index| body["spec"]["http"][0]["route"][index]["weight"].as_u64().unwrap()).collect::<Vec<_>>())
+    };
+    let b = "v1@b.default.svc.cluster.local";
+    let rest = [("www.example.com", 3), ("c", 4)];
+    let with = |one: &'static str, two: &str| numbers(&[&[(one, 1), (two, 2)], &rest[..]].concat());
+    assert_eq!(with("v1", b), Ok(vec![1, 2, 3, 4]));
+    assert_eq!(with("v1@reviews.default.svc.cluster.local:5000", &format!("{b}:80")), Ok(vec![1, 2, 3, 4]));
+    let error = with("v1", &format!("{b}:81")).unwrap_err();
+    assert!(error.starts_with("rule `http[0]` has no version `v1@b.default.svc.cluster.local:81` — did you mean `v1@b.default.svc.cluster.local:80`?"), "{error}");
+    assert_eq!(with("v1", "v1@reviews.default.svc.cluster.local").unwrap_err(), "version `v1@reviews.default.svc.cluster.local` is given two weights");
+    let twice = format!("{HEAD}  http:\n  - route:\n    - destination: {{host: reviews}}\n    - destination: {{host: reviews}}\n");
+    let error = set(&twice, None, &[("reviews", 1)]).unwrap_err().to_string();
+    assert_eq!(error, "rule `http[0]` has several destinations called `reviews`, so it is not clear which is meant — its versions are reviews, reviews; where two are the same, edit the file");
+}
+
 /// Name, spec, weights, message.
 type Refusal = (&'static str, &'static str, &'static [(&'static str, u32)], &'static str);
 
@@ -132,7 +156,7 @@ fn what_is_refused_and_what_it_says() {
             "same name",
             "  http:\n  - route:\n    - destination: {host: a, subset: v1}\n    - destination: {host: b, subset: v1}\n",
             &[("v1", 1)],
-            "rule `http[0]` has two destinations called `v1`, so it is not clear which is meant — edit the file",
+            "rule `http[0]` has no version `v1` — its versions are v1@a.default.svc.cluster.local, v1@b.default.svc.cluster.local; add a destination to the VirtualService to have another",
         ),
         ("no host", "  http:\n  - route:\n    - destination: {subset: v1}\n", &[("v1", 1)], "line 10: a route entry needs `destination.host`"),
         (
