@@ -312,3 +312,12 @@ proptest::proptest! {
         }
     }
 }
+
+/// What we tell people to start from must not be complained about.
+#[test]
+fn the_example_is_clean() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/helloworld");
+    let snapshot = crate::source::directory::Directory::open(path).unwrap().read().unwrap();
+    assert!(snapshot.objects.len() >= 4, "{}", snapshot.objects.len());
+    assert_eq!((snapshot.diagnostics.as_slice(), analyze(&snapshot).as_slice()), (&[][..], &[][..]));
+}
