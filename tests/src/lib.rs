@@ -1,1 +1,2 @@
-//! End-to-end tests (to come).
+//! End-to-end tests: programs in the kernel, real connections through network namespaces.
+pub mod kernel;
