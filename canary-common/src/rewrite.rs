@@ -11,6 +11,12 @@ pub trait Frame: Packet {
     /// Writes `value` at `offset`; `None` when the frame ends before it does.
     fn write<T: Wire>(&mut self, offset: usize, value: T) -> Option<()>;
 
+    /// Writes an IPv6 address at `offset`.
+    #[inline(always)]
+    fn write_addr(&mut self, offset: usize, addr: &Addr) -> Option<()> {
+        self.write(offset, *addr)
+    }
+
     /// Brings the IPv4 header checksum at `offset` up to date: what it covers changed by `diff`.
     #[inline(always)]
     fn fix_header(&mut self, offset: usize, diff: u32) -> Option<()> {
@@ -70,7 +76,7 @@ const fn addr_diff(ipv6: bool, from: &Addr, to: &Addr) -> u32 {
 /// Writes an address into an IP header at its `offset`.
 #[inline(always)]
 fn put_addr<F: Frame + ?Sized>(frame: &mut F, ipv6: bool, offset: usize, addr: &Addr) -> Option<()> {
-    if ipv6 { frame.write(offset, *addr) } else { frame.write(offset, addr[3]) }
+    if ipv6 { frame.write_addr(offset, addr) } else { frame.write(offset, addr[3]) }
 }
 
 /// Applies `flow` to a packet of it.

@@ -13,7 +13,7 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use canary_common::{
-    pipeline::{Way, balance, headers},
+    pipeline::{Way, balance, express, headers},
     rewrite::{Frame, reset},
     verdict::{Leave, Verdict},
 };
@@ -26,6 +26,9 @@ use crate::{
 /// Handles a packet, counts the reason if it is left alone; a reset is written into the frame.
 #[inline(always)]
 fn run<F: Frame>(frame: &mut F, way: Way) -> Verdict {
+    if express(frame, &Maps::<LIVE>::express()).is_some() {
+        return Verdict::Pass;
+    }
     let leave = match start::<F, LIVE>(frame) {
         Ok(maps) => match balance(frame, &maps, way, maps.headers()) {
             Ok(()) => return Verdict::Pass,

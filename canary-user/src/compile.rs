@@ -1,1 +1,336 @@
-//! (to come)
+//! Turns a valid [`Model`] into the wanted [`State`]: which service answers where, its rules, splits and endpoints.
+//!
+//! Pure: no I/O, no clock, no randomness. The same model and last state give the same result, byte for byte, in
+//! whatever order the objects came. What cannot be enforced as written keeps its last good state and is reported.
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use serde::Serialize;
+
+use crate::{
+    diagnostic::{Diagnostic, Origin, Severity},
+    model::{Concerns, Host, Kind, Meta, Model, Port, Resolution},
+    state::{Family, Frontend, Service, ServiceId, State},
+};
+
+mod endpoints;
+mod index;
+pub mod limits;
+mod refusal;
+mod rules;
+mod select;
+mod service;
+#[cfg(test)]
+mod tests;
+mod versions;
+
+use index::{Backend, Index};
+use refusal::{Refusal, Refused};
+
+/// What [`compile`] puts out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Compiled {
+    /// The wanted content of the maps.
+    pub state: State,
+    /// What is not enforced, or probably not meant; sorted, without repetition.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What decided about each service: also for those that are not in the state.
+    pub services: BTreeMap<ServiceId, ServiceReport>,
+}
+
+/// What decided about one service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ServiceReport {
+    /// The VirtualService in force.
+    pub virtual_service: Option<Decider>,
+    /// The DestinationRules that define its subsets.
+    pub destination_rules: Vec<Decider>,
+    /// The RoutePolicy in force.
+    pub route_policy: Option<Decider>,
+    /// The state is what the objects say; otherwise it is the last good one, or none.
+    pub enforced: bool,
+    /// Why it is not enforced.
+    pub reason: Option<String>,
+    /// Its rules, in the order of the state's; empty when it is not enforced.
+    pub rules: Vec<RuleReport>,
+}
+
+/// An object that decided, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Decider {
+    /// `Kind namespace/name`.
+    pub object: String,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// Where one rule of the state is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RuleReport {
+    /// Name of the rule in the state.
+    pub rule: String,
+    /// Path in the VirtualService, such as `spec.http[0]`; empty for a rule that canary adds.
+    pub field: String,
+    /// (version, path of its destination) in the order in which they are written.
+    pub destinations: Vec<(String, String)>,
+}
+
+impl Decider {
+    fn new(meta: &Meta) -> Self {
+        Self { object: meta.id(), origin: meta.origin() }
+    }
+}
+
+/// Compiles `model`. Services that cannot be enforced are taken from `last`, which is what was in force before.
+#[must_use]
+pub fn compile(model: &Model, last: &State) -> Compiled {
+    let index = Index::new(model);
+    let mut compiler = Compiler { index: &index, last, outcomes: BTreeMap::new(), diagnostics: Vec::new() };
+    for service in model.services().values() {
+        compiler.service(Backend::Service(service));
+    }
+    for entry in model.service_entries() {
+        compiler.service(Backend::Entry(entry));
+    }
+    compiler.broken_services();
+    compiler.routes_without_service();
+    compiler.finish()
+}
+
+struct Compiler<'a, 'i> {
+    index: &'i Index<'a>,
+    last: &'i State,
+    outcomes: BTreeMap<ServiceId, Outcome>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// What became of one service port in one family.
+struct Outcome {
+    meta: Meta,
+    frontends: Vec<Frontend>,
+    result: Result<Service, Refused>,
+    report: ServiceReport,
+}
+
+impl<'a> Compiler<'a, '_> {
+    fn service(&mut self, backend: Backend<'a>) {
+        if !self.has_addresses(backend) {
+            return;
+        }
+        for port in backend.ports() {
+            for family in [Family::Ipv4, Family::Ipv6] {
+                let addresses = backend.addresses().iter().copied();
+                let addresses: Vec<IpAddr> =
+                    addresses.filter(|address| endpoints::family_of(*address) == family).collect();
+                if !addresses.is_empty() {
+                    self.port(backend, port, family, &addresses);
+                }
+            }
+        }
+    }
+
+    /// Whether there is something to balance; says why not.
+    fn has_addresses(&mut self, backend: Backend<'a>) -> bool {
+        let meta = backend.meta();
+        let mut note = |severity, code, field: String, message: &str, remedy: &str| {
+            self.diagnostics.push(meta.diagnostic(severity, code, field, message, remedy));
+        };
+        match backend {
+            Backend::Service(service) if service.kind != Kind::Virtual => return false,
+            Backend::Service(service) if service.addresses.is_empty() && !service.ports.is_empty() => {
+                let message = "the Service has no address, so no traffic can be addressed to it";
+                note(Severity::Warning, "CAN0010", "spec".into(), message, "set `spec.clusterIP`");
+            }
+            Backend::Service(_) => {}
+            Backend::Entry(entry) => {
+                if entry.resolution == Resolution::None {
+                    let message =
+                        "resolution NONE: connections go where they are addressed to; canary leaves them alone";
+                    note(Severity::Info, "CAN0011", "spec.resolution".into(), message, "");
+                    return false;
+                }
+                for (position, network) in &entry.networks {
+                    let message = format!("{network} is not enforced: canary answers at single addresses only");
+                    let field = format!("spec.addresses[{position}]");
+                    note(Severity::Warning, "CAN0005", field, &message, "write the addresses one by one");
+                }
+                if entry.addresses.is_empty() && entry.networks.is_empty() {
+                    let message = "the ServiceEntry has no address: canary leaves its traffic alone";
+                    note(Severity::Info, "CAN0011", "spec".into(), message, "set `spec.addresses` to balance it");
+                }
+            }
+        }
+        !backend.addresses().is_empty()
+    }
+
+    fn port(&mut self, backend: Backend<'a>, port: &'a Port, family: Family, addresses: &[IpAddr]) {
+        let meta = backend.meta();
+        let id = ServiceId {
+            namespace: meta.key.namespace.clone(),
+            name: backend.name().to_owned(),
+            port: port.number,
+            protocol: port.protocol,
+            family,
+        };
+        if let Some(other) = self.outcomes.get(&id) {
+            let message =
+                format!("{} has the same host and port and is older: this one is not in force", other.meta.id());
+            self.diagnostics.push(meta.diagnostic(
+                Severity::Error,
+                "CAN0012",
+                "spec.hosts",
+                message,
+                "remove one of the two",
+            ));
+            return;
+        }
+        let mut report = ServiceReport::default();
+        let built = service::build(self.index, backend, port, family, addresses, &mut report, &mut self.diagnostics);
+        let frontends =
+            addresses.iter().map(|addr| Frontend { addr: *addr, port: port.number, protocol: port.protocol });
+        let frontends = frontends.collect();
+        self.outcomes.insert(id, Outcome { meta: meta.clone(), frontends, result: built, report });
+    }
+
+    /// Services whose own object is invalid: whatever was in force of them stays.
+    fn broken_services(&mut self) {
+        for broken in self.index.model.broken() {
+            let hosts: BTreeSet<&str> = match &broken.concerns {
+                Concerns::Service(key) if broken.meta.is_kind("Service") => BTreeSet::from([key.name.as_str()]),
+                Concerns::Entry(hosts) => hosts.iter().map(Host::as_str).collect(),
+                _ => continue,
+            };
+            let namespace = &broken.meta.key.namespace;
+            for id in self.last.services.keys() {
+                if id.namespace != *namespace || !hosts.contains(id.name.as_str()) || self.outcomes.contains_key(id) {
+                    continue;
+                }
+                let frontends = self.last.frontends.iter().filter(|(_, of)| *of == id).map(|(frontend, _)| *frontend);
+                let refusal = Refusal::Invalid { object: broken.meta.id() };
+                let outcome = Outcome {
+                    meta: broken.meta.clone(),
+                    frontends: frontends.collect(),
+                    result: Err(Refused::new(&broken.meta, "", refusal)),
+                    report: ServiceReport::default(),
+                };
+                self.outcomes.insert(id.clone(), outcome);
+            }
+        }
+    }
+
+    /// VirtualServices whose hosts name nothing that is known: most often `reviews.default`.
+    fn routes_without_service(&mut self) {
+        for route in self.index.model.virtual_services().iter().filter(|route| route.mesh) {
+            let client = route.meta.key.namespace.as_str();
+            for (position, (host, written)) in route.hosts.iter().zip(&route.written_hosts).enumerate() {
+                if host.is_wildcard() || self.index.backend(host, client).is_some() {
+                    continue;
+                }
+                let message = format!("no Service or ServiceEntry `{host}` is known: the rules are for nobody");
+                let remedy = versions::meant_host(self.index, host, written, client)
+                    .map(|full| format!("`{written}` has a dot and is taken literally; write `{full}`"));
+                let remedy = remedy.unwrap_or_else(|| "create it, or correct the name".into());
+                let field = format!("spec.hosts[{position}]");
+                self.diagnostics.push(route.meta.diagnostic(Severity::Warning, "CAN0013", field, message, remedy));
+            }
+        }
+    }
+
+    /// Puts the outcomes together, as far as there is room. What was in force before comes first: a new service never
+    /// displaces one that works.
+    fn finish(mut self) -> Compiled {
+        let mut compiled = Compiled::default();
+        let mut room = Room::default();
+        let mut outcomes: Vec<(ServiceId, Outcome)> = std::mem::take(&mut self.outcomes).into_iter().collect();
+        outcomes.sort_by_key(|(id, _)| !self.last.services.contains_key(id));
+        for (id, mut outcome) in outcomes {
+            let fits = |service: Service, room: &mut Room| match room.take(&service, outcome.frontends.len()) {
+                Ok(()) => Ok(service),
+                Err(refusal) => Err(Refused::new(&outcome.meta, "", refusal)),
+            };
+            let result = outcome.result.and_then(|service| fits(service, &mut room));
+            let service = match result {
+                Ok(service) => {
+                    outcome.report.enforced = true;
+                    Some(service)
+                }
+                Err(refused) => {
+                    let held = self
+                        .last
+                        .services
+                        .get(&id)
+                        .cloned()
+                        .filter(|held| room.take(held, outcome.frontends.len()).is_ok());
+                    self.diagnostics.push(refused.diagnostic(&id, held.is_some()));
+                    outcome.report.reason = Some(refused.refusal.to_string());
+                    outcome.report.rules.clear();
+                    held
+                }
+            };
+            if let Some(service) = service {
+                for frontend in outcome.frontends {
+                    if let Some(taken) = compiled.state.frontends.get(&frontend) {
+                        let message = format!("{frontend} belongs to service {taken} already");
+                        let remedy = "give the services different addresses or ports";
+                        self.diagnostics.push(outcome.meta.diagnostic(
+                            Severity::Error,
+                            "CAN0012",
+                            "spec",
+                            message,
+                            remedy,
+                        ));
+                    } else {
+                        compiled.state.frontends.insert(frontend, id.clone());
+                    }
+                }
+                compiled.state.services.insert(id.clone(), service);
+            }
+            compiled.services.insert(id, outcome.report);
+        }
+        // Both families and several ports of one service find the same things.
+        let unique: BTreeSet<Diagnostic> = self.diagnostics.into_iter().collect();
+        compiled.diagnostics = unique.into_iter().collect();
+        compiled.diagnostics.sort_by(|a, b| (&a.origin, &a.object, &a.field).cmp(&(&b.origin, &b.object, &b.field)));
+        compiled
+    }
+}
+
+/// How much of each kind is taken.
+#[derive(Debug, Default)]
+struct Room {
+    services: usize,
+    frontends: usize,
+    splits: usize,
+    versions: usize,
+    endpoints: usize,
+}
+
+impl Room {
+    /// Takes what `service` needs, all of it or nothing.
+    fn take(&mut self, service: &Service, frontends: usize) -> Result<(), Refusal> {
+        let endpoints: usize = service.versions.values().map(|version| version.endpoints.len()).sum();
+        let next = Self {
+            services: self.services + 1,
+            frontends: self.frontends + frontends,
+            splits: self.splits + service.rules.len(),
+            versions: self.versions + service.versions.len(),
+            endpoints: self.endpoints + endpoints,
+        };
+        let checks = [
+            (next.services, limits::SERVICES, "services"),
+            (next.frontends, limits::FRONTENDS, "virtual addresses"),
+            (next.splits, limits::SPLITS, "splits"),
+            (next.versions, limits::VERSIONS, "versions"),
+            (next.endpoints, limits::ENDPOINTS, "endpoints"),
+        ];
+        for (needed, limit, what) in checks {
+            if needed > limit {
+                return Err(Refusal::NoRoom { what, limit });
+            }
+        }
+        *self = next;
+        Ok(())
+    }
+}

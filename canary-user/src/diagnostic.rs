@@ -29,7 +29,7 @@ pub struct Origin {
 pub struct Diagnostic {
     /// How bad it is.
     pub severity: Severity,
-    /// Istio's analyzer code where there is one (`IST0101`), else one of ours (`CAN0001`).
+    /// Istio's analyzer code where there is one (`IST0101`), else one of ours (`CAN0101`).
     pub code: &'static str,
     /// `Kind namespace/name`, as `istioctl analyze` prints it.
     pub object: String,

@@ -1,1 +1,243 @@
-//! (to come)
+//! The valid part of a [`Snapshot`]: what `compile` works on.
+//!
+//! Parse, don't validate: [`Model::read`] turns raw shapes into types whose constructors hold the invariants. What is
+//! invalid becomes diagnostics and a note of whom it concerns, so that their last good state stays in force.
+//! Pure: no I/O, no clock, no randomness.
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    diagnostic::{Diagnostic, Severity},
+    source::{Object, Snapshot},
+};
+
+mod broken;
+mod destination_rule;
+mod endpoints;
+mod fields;
+mod meta;
+mod names;
+mod problem;
+mod raw;
+mod route;
+mod service;
+mod service_entry;
+mod settings;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod virtual_service;
+
+pub(crate) use broken::{Broken, Concerns};
+pub(crate) use destination_rule::{DestinationRule, Subset};
+pub(crate) use endpoints::{EndpointSlice, Pod};
+pub(crate) use meta::{Key, Labels, Meta, selects};
+pub(crate) use names::{DOMAIN, ExportTo, Host, ROOT_NAMESPACE};
+pub(crate) use route::{Destination, Route};
+pub(crate) use service::{Application, Kind, Port, Service, Target};
+pub(crate) use service_entry::{Address, Backends, Resolution, ServiceEntry, Workload, WorkloadEntry};
+pub(crate) use settings::{DRAIN_SECONDS, RoutePolicy, RulePolicy, Settings};
+pub(crate) use virtual_service::{HttpAction, HttpRule, L4Match, L4Rule, SourceMatch, VirtualService};
+
+use problem::{Invalid, Problem, diagnose};
+
+/// Valid resources, each kind in an order that does not depend on the order of files.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    /// Oldest first.
+    virtual_services: Vec<VirtualService>,
+    /// Oldest first.
+    destination_rules: Vec<DestinationRule>,
+    /// Oldest first.
+    service_entries: Vec<ServiceEntry>,
+    workload_entries: BTreeMap<Key, WorkloadEntry>,
+    services: BTreeMap<Key, Service>,
+    slices: BTreeMap<Key, EndpointSlice>,
+    pods: BTreeMap<Key, Pod>,
+    policies: BTreeMap<Key, RoutePolicy>,
+    broken: Vec<Broken>,
+}
+
+impl Model {
+    /// Takes the valid objects out of `snapshot`, and says what is wrong with the others.
+    ///
+    /// An object that is written twice counts as the later one says, as with `kubectl apply`. The snapshot's own
+    /// diagnostics are not repeated.
+    #[must_use]
+    pub fn read(snapshot: &Snapshot) -> (Self, Vec<Diagnostic>) {
+        let mut model = Self::default();
+        let mut diagnostics = Vec::new();
+        let mut seen = BTreeSet::new();
+        // Backwards: the last one of a name is in force, and the earlier ones are reported.
+        for object in snapshot.objects.iter().rev() {
+            let Some(kind) = ReadKind::of(object) else {
+                diagnostics.push(skipped(object));
+                continue;
+            };
+            if let Err(invalid) = check_identity(object) {
+                diagnostics.push(diagnose(object, &invalid));
+                continue;
+            }
+            if !seen.insert((&object.kind, &object.namespace, &object.name)) {
+                diagnostics.push(defined_twice(object));
+                continue;
+            }
+            match model.take(kind, object) {
+                Ok(()) => diagnostics.extend(fields::not_enforced(object, &fields::bare_meta(object))),
+                Err(faults) => {
+                    diagnostics.extend(faults.iter().map(|invalid| diagnose(object, invalid)));
+                    model.broken.push(Broken::new(object));
+                }
+            }
+        }
+        model.virtual_services.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
+        model.destination_rules.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
+        model.service_entries.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
+        model.broken.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
+        diagnostics
+            .sort_by(|a, b| (&a.origin, &a.object, &a.field, a.code).cmp(&(&b.origin, &b.object, &b.field, b.code)));
+        (model, diagnostics)
+    }
+
+    fn take(&mut self, kind: ReadKind, object: &Object) -> Result<(), Vec<Invalid>> {
+        let key = Key::new(&object.namespace, &object.name);
+        match kind {
+            ReadKind::VirtualService => self.virtual_services.push(VirtualService::read(object)?),
+            ReadKind::DestinationRule => self.destination_rules.push(DestinationRule::read(object)?),
+            ReadKind::ServiceEntry => self.service_entries.push(ServiceEntry::read(object)?),
+            ReadKind::WorkloadEntry => {
+                self.workload_entries.insert(key, WorkloadEntry::read(object)?);
+            }
+            ReadKind::Service => {
+                self.services.insert(key, Service::read(object)?);
+            }
+            ReadKind::EndpointSlice => {
+                if let Some(slice) = EndpointSlice::read(object)? {
+                    self.slices.insert(key, slice);
+                }
+            }
+            ReadKind::Pod => {
+                self.pods.insert(key, Pod::read(object)?);
+            }
+            ReadKind::RoutePolicy => {
+                self.policies.insert(key, RoutePolicy::read(object)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// VirtualServices, oldest first.
+    pub(crate) fn virtual_services(&self) -> &[VirtualService] {
+        &self.virtual_services
+    }
+
+    /// DestinationRules, oldest first.
+    pub(crate) fn destination_rules(&self) -> &[DestinationRule] {
+        &self.destination_rules
+    }
+
+    /// ServiceEntries, oldest first.
+    pub(crate) fn service_entries(&self) -> &[ServiceEntry] {
+        &self.service_entries
+    }
+
+    /// WorkloadEntries by name.
+    pub(crate) fn workload_entries(&self) -> impl Iterator<Item = &WorkloadEntry> {
+        self.workload_entries.values()
+    }
+
+    /// Services by name.
+    pub(crate) fn services(&self) -> &BTreeMap<Key, Service> {
+        &self.services
+    }
+
+    /// EndpointSlices by name.
+    pub(crate) fn slices(&self) -> impl Iterator<Item = &EndpointSlice> {
+        self.slices.values()
+    }
+
+    /// Pods by name.
+    pub(crate) fn pods(&self) -> &BTreeMap<Key, Pod> {
+        &self.pods
+    }
+
+    /// RoutePolicies by name.
+    pub(crate) fn policies(&self) -> impl Iterator<Item = &RoutePolicy> {
+        self.policies.values()
+    }
+
+    /// Invalid objects, oldest first.
+    pub(crate) fn broken(&self) -> &[Broken] {
+        &self.broken
+    }
+}
+
+/// Kinds that canary reads.
+#[derive(Debug, Clone, Copy)]
+enum ReadKind {
+    VirtualService,
+    DestinationRule,
+    ServiceEntry,
+    WorkloadEntry,
+    Service,
+    EndpointSlice,
+    Pod,
+    RoutePolicy,
+}
+
+impl ReadKind {
+    fn of(object: &Object) -> Option<Self> {
+        let istio = matches!(
+            object.api_version.as_str(),
+            "networking.istio.io/v1alpha3" | "networking.istio.io/v1beta1" | "networking.istio.io/v1"
+        );
+        Some(match (object.kind.as_str(), object.api_version.as_str()) {
+            ("VirtualService", _) if istio => Self::VirtualService,
+            ("DestinationRule", _) if istio => Self::DestinationRule,
+            ("ServiceEntry", _) if istio => Self::ServiceEntry,
+            ("WorkloadEntry", _) if istio => Self::WorkloadEntry,
+            ("Service", "v1") => Self::Service,
+            ("Pod", "v1") => Self::Pod,
+            ("EndpointSlice", "discovery.k8s.io/v1") => Self::EndpointSlice,
+            ("RoutePolicy", "canary.io/v1alpha1") => Self::RoutePolicy,
+            _ => return None,
+        })
+    }
+}
+
+/// A mistake that the API server would never let through: `name` and `labels` beside an empty `metadata`.
+fn check_identity(object: &Object) -> Result<(), Invalid> {
+    let metadata = object.body.get("metadata");
+    if metadata.is_none_or(serde_json::Value::is_null) {
+        let astray = ["name", "namespace", "labels", "annotations"];
+        let astray: Vec<String> =
+            astray.iter().filter(|key| object.body.get(**key).is_some()).map(|key| format!("`{key}`")).collect();
+        if !astray.is_empty() {
+            let problem = Problem::MetadataNotIndented { several: astray.len() > 1, keys: listed(&astray) };
+            return Err(Invalid { field: "metadata".into(), problem });
+        }
+    }
+    if object.name.is_empty() {
+        return Err(Invalid { field: "metadata.name".into(), problem: Problem::NameMissing });
+    }
+    Ok(())
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn listed(words: &[String]) -> String {
+    match words.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+        None => String::new(),
+    }
+}
+
+fn skipped(object: &Object) -> Diagnostic {
+    let message = format!("skipped: canary does not read {} of {}", object.kind, object.api_version);
+    fields::bare_meta(object).diagnostic(Severity::Info, "CAN0004", "", message, "")
+}
+
+fn defined_twice(object: &Object) -> Diagnostic {
+    let message = "written again further on: the later one is in force";
+    fields::bare_meta(object).diagnostic(Severity::Warning, "CAN0006", "", message, "remove one of the two")
+}

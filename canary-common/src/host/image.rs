@@ -125,7 +125,7 @@ impl Image {
         for (name, endpoints) in &spec.versions {
             let version = slot(&self.versions);
             let name_hash = name_hash(format!("{}/{name}", spec.name).as_bytes());
-            self.versions.push(Version { group: NONE, service, name_hash });
+            self.versions.push(Version { group: NONE, pad: 0, name_hash });
             self.names.insert((service, name.clone()), version);
             self.set_endpoints(version, endpoints);
         }
@@ -220,7 +220,7 @@ impl Image {
             _ => EVEN,
         };
         let (members_len, ring_len) = (slot(&slots), slot(&places));
-        self.groups.push(Group { members, members_len, ring: ring_at, ring_len, root, pad: 0 });
+        self.groups.push(Group { members, members_len, ring: ring_at, ring_len, root, digest: 0 });
         let group = slot(&self.groups) - 1;
         if let Some(version) = self.versions.get_mut(version as usize) {
             version.group = group;

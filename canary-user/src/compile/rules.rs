@@ -1,0 +1,316 @@
+//! Which rules of a VirtualService apply to a port, for whom, and where the list ends.
+use std::{cmp::Reverse, collections::BTreeSet, net::IpAddr};
+
+use ipnet::IpNet;
+
+use super::{
+    endpoints::family_of,
+    index::Index,
+    refusal::{Refusal, Refused},
+};
+use crate::{
+    diagnostic::{Diagnostic, Severity},
+    model::{
+        Application, Host, HttpAction, HttpRule, L4Match, L4Rule, Port, Route, RoutePolicy, RulePolicy, Settings,
+        SourceMatch, VirtualService,
+    },
+    state::Family,
+};
+
+/// A rule that applies, before its destinations are looked up.
+#[derive(Debug)]
+pub(super) struct Candidate<'a> {
+    pub(super) name: String,
+    /// Its path in the VirtualService; empty for those that canary adds.
+    pub(super) field: String,
+    /// Client networks; `None` is everybody. Never an empty list.
+    pub(super) sources: Option<Vec<IpNet>>,
+    pub(super) goal: Goal<'a>,
+    pub(super) settings: Settings,
+}
+
+/// Where a rule sends its flows.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Goal<'a> {
+    Route(&'a Route),
+    /// To all endpoints of the service itself.
+    Service,
+    /// Nowhere: Istio answers 404 when no HTTP rule matches.
+    Nowhere,
+}
+
+/// What the rules are looked at for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scope<'a, 'i> {
+    pub(super) index: &'i Index<'a>,
+    pub(super) route: &'a VirtualService,
+    pub(super) policy: Option<&'a RoutePolicy>,
+    /// All names of the service.
+    pub(super) hosts: &'a [Host],
+    pub(super) port: &'a Port,
+    pub(super) family: Family,
+    /// Virtual addresses of this family.
+    pub(super) addresses: &'i [IpAddr],
+}
+
+/// Whom a match holds for.
+enum Who {
+    Everybody,
+    /// Nobody, when empty.
+    Only(BTreeSet<IpNet>),
+}
+
+/// The rules that apply, the last of which is for everybody; `None` when the VirtualService has nothing for this port.
+pub(super) fn candidates<'a>(
+    scope: &Scope<'a, '_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Result<Option<Vec<Candidate<'a>>>, Refused> {
+    let route = scope.route;
+    let mut found = match scope.port.application {
+        Application::Http | Application::Sniffed if !route.http.is_empty() => http(scope)?,
+        Application::Tls if !route.tls.is_empty() => l4(scope, "tls", &route.tls)?,
+        Application::Tcp | Application::Sniffed if !route.tcp.is_empty() => l4(scope, "tcp", &route.tcp)?,
+        _ => {
+            diagnostics.push(no_section(scope));
+            return Ok(None);
+        }
+    };
+    // Not one rule for this port: as if there were no VirtualService.
+    let Some(last) = found.last() else {
+        return Ok(None);
+    };
+    if last.sources.is_some() {
+        let http = last.field.starts_with("spec.http");
+        let (name, goal) = if http { ("unmatched", Goal::Nowhere) } else { ("default", Goal::Service) };
+        if http {
+            let message = "the last rule does not match everybody: other flows fail, as requests get 404 from Istio";
+            let remedy = "add a rule without `match` at the end";
+            diagnostics.push(route.meta.diagnostic(Severity::Warning, "CAN0008", &last.field, message, remedy));
+        }
+        let settings = Settings::default();
+        found.push(Candidate { name: name.into(), field: String::new(), sources: None, goal, settings });
+    }
+    make_unique(&mut found);
+    Ok(Some(found))
+}
+
+fn no_section(scope: &Scope<'_, '_>) -> Diagnostic {
+    let route = scope.route;
+    let sections = [("http", !route.http.is_empty()), ("tls", !route.tls.is_empty()), ("tcp", !route.tcp.is_empty())];
+    let (section, _) = sections.iter().find(|(_, present)| *present).copied().unwrap_or(("http", true));
+    let Port { name, number, application, .. } = scope.port;
+    let message = format!(
+        "`{section}` does not apply to port {number} (`{name}`) of {}, whose protocol is {}; it gets the plain service",
+        scope.hosts.first().map_or("", Host::as_str),
+        application.describe(),
+    );
+    let remedy = match application {
+        Application::Udp => "no VirtualService applies to UDP".to_owned(),
+        _ => format!("name the port `{section}` or set its `appProtocol`, or move the rules to the section that fits"),
+    };
+    route.meta.diagnostic(Severity::Warning, "CAN0007", format!("spec.{section}"), message, remedy)
+}
+
+fn http<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
+    let mut found = Vec::new();
+    for (index, rule) in scope.route.http.iter().enumerate() {
+        let field = format!("spec.http[{index}]");
+        let position = format!("http[{index}]");
+        let name = rule.name.clone().unwrap_or_else(|| position.clone());
+        let policy = rule_policy(scope, &[&name, &position]);
+        let sources = match narrow(http_clients(scope, rule, &field)?, policy, scope.family) {
+            Who::Everybody => None,
+            Who::Only(none) if none.is_empty() => continue,
+            Who::Only(sources) => Some(merged(sources)),
+        };
+        let route = match &rule.action {
+            HttpAction::Route(route) => route,
+            HttpAction::Other(what) => {
+                let field = format!("{field}.{what}");
+                return Err(Refused::new(&scope.route.meta, field, Refusal::NeedsAnswer { what }));
+            }
+        };
+        let last = sources.is_none();
+        let settings = policy.map(|policy| policy.settings).unwrap_or_default();
+        found.push(Candidate { name, field, sources, goal: Goal::Route(route), settings });
+        if last {
+            break; // What follows is never reached.
+        }
+    }
+    Ok(found)
+}
+
+/// Entries of `match` are alternatives. Only one that holds for everybody makes the request irrelevant.
+fn http_clients(scope: &Scope<'_, '_>, rule: &HttpRule, field: &str) -> Result<Who, Refused> {
+    if rule.matches.is_empty() {
+        return Ok(Who::Everybody);
+    }
+    let mut clients = BTreeSet::new();
+    let mut needs_request = None;
+    for (index, entry) in rule.matches.iter().enumerate() {
+        if entry.port.is_some_and(|port| port != scope.port.number) {
+            continue;
+        }
+        // With `gateways` only these are looked at; labels and namespace are not.
+        let who = match entry.source.gateways_mesh {
+            Some(true) => Who::Everybody,
+            Some(false) => continue,
+            None => workloads(scope, &entry.source),
+        };
+        match (who, entry.request) {
+            (Who::Only(none), _) if none.is_empty() => {}
+            (_, Some(what)) => needs_request = needs_request.or(Some((index, what))),
+            (Who::Everybody, None) => return Ok(Who::Everybody),
+            (Who::Only(sources), None) => clients.extend(sources),
+        }
+    }
+    if let Some((index, what)) = needs_request {
+        let field = format!("{field}.match[{index}].{what}");
+        return Err(Refused::new(&scope.route.meta, field, Refusal::NeedsRequest { what }));
+    }
+    Ok(Who::Only(clients))
+}
+
+fn l4<'a>(scope: &Scope<'a, '_>, section: &str, rules: &'a [L4Rule]) -> Result<Vec<Candidate<'a>>, Refused> {
+    // Rules for some destination addresses are ranked by how precisely they name them; the others have rank 0.
+    let mut found: Vec<(u8, Candidate<'a>)> = Vec::new();
+    for (index, rule) in rules.iter().enumerate() {
+        let field = format!("spec.{section}[{index}]");
+        let name = format!("{section}[{index}]");
+        let policy = rule_policy(scope, &[&name]);
+        let (rank, who) = l4_clients(scope, rule, &field)?;
+        let sources = match narrow(who, policy, scope.family) {
+            Who::Everybody => None,
+            Who::Only(none) if none.is_empty() => continue,
+            Who::Only(sources) => Some(merged(sources)),
+        };
+        let last = sources.is_none() && rank == 0;
+        let settings = policy.map(|policy| policy.settings).unwrap_or_default();
+        found.push((rank, Candidate { name, field, sources, goal: Goal::Route(&rule.route), settings }));
+        if last {
+            break;
+        }
+    }
+    for run in found.chunk_by_mut(|(a, _), (b, _)| (*a > 0) == (*b > 0)) {
+        run.sort_by_key(|(rank, _)| Reverse(*rank));
+    }
+    let mut found: Vec<Candidate<'a>> = found.into_iter().map(|(_, candidate)| candidate).collect();
+    // A subnet that holds for all of the service's addresses matches everybody.
+    if let Some(end) = found.iter().position(|candidate| candidate.sources.is_none()) {
+        found.truncate(end + 1);
+    }
+    Ok(found)
+}
+
+fn l4_clients(scope: &Scope<'_, '_>, rule: &L4Rule, field: &str) -> Result<(u8, Who), Refused> {
+    if rule.matches.is_empty() {
+        return Ok((0, Who::Everybody));
+    }
+    let mut rank = 0;
+    let mut clients = BTreeSet::new();
+    let mut needs_name = None;
+    for (index, entry) in rule.matches.iter().enumerate() {
+        let elsewhere = entry.port.is_some_and(|port| port != scope.port.number);
+        if elsewhere || entry.source.gateways_mesh == Some(false) {
+            continue;
+        }
+        let field = format!("{field}.match[{index}]");
+        let Some(precision) = precision(scope, entry, &field)? else {
+            continue;
+        };
+        let covers = |host: &Host| entry.sni_hosts.iter().any(|sni| sni.covers(host));
+        // Whoever connects to the service's address is taken to ask for its name.
+        let any_name = entry.sni_hosts.is_empty() || scope.hosts.iter().all(covers);
+        match workloads(scope, &entry.source) {
+            Who::Only(none) if none.is_empty() => {}
+            _ if !any_name => needs_name = needs_name.or(Some(format!("{field}.sniHosts"))),
+            Who::Everybody => return Ok((precision, Who::Everybody)),
+            Who::Only(sources) => {
+                rank = rank.max(precision);
+                clients.extend(sources);
+            }
+        }
+    }
+    if let Some(field) = needs_name {
+        return Err(Refused::new(&scope.route.meta, field, Refusal::NeedsServerName));
+    }
+    Ok((rank, Who::Only(clients)))
+}
+
+/// How precisely `destinationSubnets` name the service's addresses: 0 without subnets, `None` when they do not hold.
+fn precision(scope: &Scope<'_, '_>, entry: &L4Match, field: &str) -> Result<Option<u8>, Refused> {
+    let subnets = &entry.destination_subnets;
+    if subnets.is_empty() {
+        return Ok(Some(0));
+    }
+    let longest = |address: &IpAddr| {
+        let holding = subnets.iter().filter(|subnet| subnet.contains(address));
+        // Plus one, so that even /0 counts as a subnet.
+        holding.map(|subnet| subnet.prefix_len().saturating_add(1)).max()
+    };
+    let holds: Vec<Option<u8>> = scope.addresses.iter().map(longest).collect();
+    if holds.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    match holds.into_iter().collect::<Option<Vec<u8>>>() {
+        Some(lengths) => Ok(lengths.into_iter().min()),
+        None => {
+            let field = format!("{field}.destinationSubnets");
+            Err(Refused::new(&scope.route.meta, field, Refusal::SubnetsDivide))
+        }
+    }
+}
+
+/// Client workloads, as the addresses of their Pods.
+fn workloads(scope: &Scope<'_, '_>, source: &SourceMatch) -> Who {
+    if source.labels.is_empty() && source.namespace.is_none() {
+        return Who::Everybody;
+    }
+    let pods = scope.index.model.pods().values().filter(|pod| {
+        // A node's address would stand for everything on the node.
+        !pod.host_network
+            && source.namespace.as_ref().is_none_or(|namespace| *namespace == pod.meta.key.namespace)
+            && crate::model::selects(&source.labels, pod.labels())
+    });
+    let addresses = pods.flat_map(|pod| &pod.addresses).filter(|address| family_of(**address) == scope.family);
+    Who::Only(addresses.map(|address| IpNet::from(*address)).collect())
+}
+
+fn rule_policy<'a>(scope: &Scope<'a, '_>, names: &[&str]) -> Option<&'a RulePolicy> {
+    scope.policy?.rules.iter().find(|rule| names.contains(&rule.name.as_str()))
+}
+
+/// Restricts a rule to the networks that its policy names.
+fn narrow(who: Who, policy: Option<&RulePolicy>, family: Family) -> Who {
+    let Some(policy) = policy.filter(|policy| !policy.sources.is_empty()) else {
+        return who;
+    };
+    let allowed = policy.sources.iter().filter(|network| family_of(network.addr()) == family);
+    match who {
+        Who::Everybody => Who::Only(allowed.copied().collect()),
+        Who::Only(mut sources) => {
+            let allowed: Vec<_> = allowed.collect();
+            sources.retain(|source| allowed.iter().any(|network| network.contains(source)));
+            Who::Only(sources)
+        }
+    }
+}
+
+/// The same clients in as few networks as possible: each takes a place among the service's rules.
+fn merged(sources: BTreeSet<IpNet>) -> Vec<IpNet> {
+    IpNet::aggregate(&sources.into_iter().collect())
+}
+
+/// Two rules may have one name in a VirtualService; the later ones go by their position.
+fn make_unique(candidates: &mut [Candidate<'_>]) {
+    let mut seen = BTreeSet::new();
+    for candidate in candidates {
+        if !seen.insert(candidate.name.clone()) {
+            candidate.name = match candidate.field.strip_prefix("spec.") {
+                Some(position) => position.to_owned(),
+                None => format!("{} (added)", candidate.name),
+            };
+            seen.insert(candidate.name.clone());
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! One port of one service in one family: its rules, splits and versions.
+use std::{collections::BTreeMap, net::IpAddr};
+
+use super::{
+    Decider, RuleReport, ServiceReport,
+    index::{Backend, Index},
+    limits,
+    refusal::{Refusal, Refused},
+    rules::{self, Candidate, Goal, Scope},
+    select,
+    versions::{Identity, Resolver},
+};
+use crate::{
+    diagnostic::{Diagnostic, Severity},
+    model::{
+        Address, Application, Backends, Concerns, DRAIN_SECONDS, Host, Port, Resolution, RoutePolicy, Settings,
+        VirtualService,
+    },
+    state::{Family, Rule, Service, Split, Version},
+};
+
+/// Compiles a service port. `report` says who decided, also when it is refused.
+pub(super) fn build<'a>(
+    index: &Index<'a>,
+    backend: Backend<'a>,
+    port: &'a Port,
+    family: Family,
+    addresses: &[IpAddr],
+    report: &mut ServiceReport,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Result<Service, Refused> {
+    if let Some(broken) = index.broken_endpoints(backend) {
+        return Err(Refused::new(&broken.meta, "", Refusal::Invalid { object: broken.meta.id() }));
+    }
+    check_names(backend)?;
+    let governing = govern(index, backend, port, report, diagnostics)?;
+    let mut settings = backend.settings();
+    let mut candidates = None;
+    if let Some((route, policy)) = governing {
+        let hosts = backend.hosts();
+        let scope = Scope { index, route, policy, hosts, port, family, addresses };
+        candidates = rules::candidates(&scope, diagnostics)?;
+        let drain = Settings { drain_seconds: policy.and_then(|policy| policy.drain_seconds), ..Settings::default() };
+        settings = drain.or(route.settings).or(settings);
+    }
+    let candidates = candidates.unwrap_or_else(|| vec![plain()]);
+    let count = |candidate: &Candidate<'_>| candidate.sources.as_ref().map_or(1, Vec::len);
+    let found: usize = candidates.iter().map(count).sum();
+    if found > limits::RULES_PER_SERVICE {
+        let meta = governing.map_or(backend.meta(), |(route, _)| &route.meta);
+        return Err(Refused::new(meta, "spec", Refusal::TooManyRules { found }));
+    }
+    let mut resolver = Resolver {
+        index,
+        service: backend,
+        port,
+        family,
+        route: governing.map(|(route, _)| &route.meta),
+        versions: BTreeMap::new(),
+        rules: BTreeMap::new(),
+        diagnostics: Vec::new(),
+    };
+    let resolved = resolve(&mut resolver, &candidates);
+    report.destination_rules = resolver.rules.values().map(|rule| Decider::new(&rule.meta)).collect();
+    diagnostics.append(&mut resolver.diagnostics);
+    let resolved = resolved?;
+    let names = resolver.names();
+    let mut rules = Vec::with_capacity(candidates.len());
+    for (candidate, shares) in candidates.into_iter().zip(resolved) {
+        let meta = governing.map_or(backend.meta(), |(route, _)| &route.meta);
+        let weights = weigh(&shares, &names).map_err(|refusal| Refused::new(meta, candidate.field.clone(), refusal))?;
+        let destinations =
+            shares.iter().filter_map(|share| Some((names.get(&share.version)?.clone(), share.field.clone())));
+        let destinations = destinations.filter(|(_, field)| !field.is_empty()).collect();
+        report.rules.push(RuleReport { rule: candidate.name.clone(), field: candidate.field, destinations });
+        let of_rule = candidate.settings.or(settings);
+        let (choosing, dead) = (of_rule.choosing.unwrap_or_default(), of_rule.dead.unwrap_or_default());
+        let split = Split { choosing, dead, weights };
+        rules.push(Rule { name: candidate.name, sources: candidate.sources.unwrap_or_default(), split });
+    }
+    let crowded = resolver.versions.iter().find(|(_, endpoints)| endpoints.len() > limits::ENDPOINTS_PER_VERSION);
+    if let Some((identity, endpoints)) = crowded {
+        let version = names.get(identity).cloned().unwrap_or_default();
+        return Err(Refused::new(backend.meta(), "", Refusal::TooManyEndpoints { version, found: endpoints.len() }));
+    }
+    let drain_seconds = settings.drain_seconds.unwrap_or(DRAIN_SECONDS);
+    let versions = resolver.versions.into_iter().filter_map(|(identity, endpoints)| {
+        Some((names.get(&identity)?.clone(), Version { endpoints, drain_seconds }))
+    });
+    Ok(Service { rules, versions: versions.collect() })
+}
+
+/// The one rule of a service without routes.
+fn plain<'a>() -> Candidate<'a> {
+    Candidate {
+        name: "default".into(),
+        field: String::new(),
+        sources: None,
+        goal: Goal::Service,
+        settings: Settings::default(),
+    }
+}
+
+/// A ServiceEntry whose endpoints have names only cannot be served.
+fn check_names(backend: Backend<'_>) -> Result<(), Refused> {
+    let Backend::Entry(entry) = backend else {
+        return Ok(());
+    };
+    let dns = matches!(entry.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
+    match &entry.backends {
+        Backends::Inline(list) => {
+            let name = list.iter().position(|workload| matches!(workload.address, Address::Other(_)));
+            // DNS without endpoints means the host itself.
+            let field = match name {
+                Some(index) => format!("spec.endpoints[{index}].address"),
+                None if dns && list.is_empty() => "spec.resolution".into(),
+                None => return Ok(()),
+            };
+            Err(Refused::new(&entry.meta, field, Refusal::NeedsNames))
+        }
+        Backends::Selected(_) => Ok(()),
+    }
+}
+
+type Governing<'a> = (&'a VirtualService, Option<&'a RoutePolicy>);
+
+/// Finds the VirtualService in force and its RoutePolicy, and reports the others.
+fn govern<'a>(
+    index: &Index<'a>,
+    backend: Backend<'a>,
+    port: &Port,
+    report: &mut ServiceReport,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Result<Option<Governing<'a>>, Refused> {
+    let namespace = &backend.meta().key.namespace;
+    let claims = select::virtual_service(index, backend.hosts(), namespace);
+    let name = backend.hosts().first().map_or("", Host::as_str);
+    for hidden in claims.hidden {
+        let message = format!(
+            "not visible in namespace `{namespace}` of `{name}`: canary stands before the service and cannot tell clients by namespace"
+        );
+        diagnostics.push(hidden.meta.diagnostic(
+            Severity::Warning,
+            "CAN0014",
+            "spec.exportTo",
+            message,
+            "export it to that namespace",
+        ));
+    }
+    if let Some(broken) = claims.broken {
+        // Whatever it says, it says nothing about UDP.
+        if port.application == Application::Udp {
+            return Ok(None);
+        }
+        report.virtual_service = Some(Decider::new(&broken.meta));
+        return Err(Refused::new(&broken.meta, "", Refusal::Invalid { object: broken.meta.id() }));
+    }
+    let Some((route, _)) = claims.winner else {
+        return Ok(None);
+    };
+    for loser in claims.losers {
+        let message =
+            format!("{} is for host `{name}` too and is in force: rules for the mesh are not merged", route.meta.id());
+        let remedy = "put the rules into one VirtualService";
+        diagnostics.push(loser.meta.diagnostic(Severity::Error, "IST0109", "spec.hosts", message, remedy));
+    }
+    report.virtual_service = Some(Decider::new(&route.meta));
+    let policy = find_policy(index, route, diagnostics)?;
+    report.route_policy = policy.map(|policy| Decider::new(&policy.meta));
+    Ok(Some((route, policy)))
+}
+
+fn find_policy<'a>(
+    index: &Index<'a>,
+    route: &VirtualService,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Result<Option<&'a RoutePolicy>, Refused> {
+    let broken = index
+        .model
+        .broken()
+        .iter()
+        .find(|broken| matches!(&broken.concerns, Concerns::Policy(target) if *target == route.meta.key));
+    if let Some(broken) = broken {
+        // Without it a rule for a few networks would be a rule for everybody.
+        return Err(Refused::new(&broken.meta, "", Refusal::Invalid { object: broken.meta.id() }));
+    }
+    let mut policies: Vec<_> = index.model.policies().filter(|policy| policy.target == route.meta.key).collect();
+    policies.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
+    let mut policies = policies.into_iter();
+    let Some(policy) = policies.next() else {
+        return Ok(None);
+    };
+    for other in policies {
+        let message =
+            format!("{} is for the same VirtualService and is older: this one is not in force", policy.meta.id());
+        diagnostics.push(other.meta.diagnostic(
+            Severity::Error,
+            "CAN0012",
+            "spec.targetRef",
+            message,
+            "put the rules into one",
+        ));
+    }
+    for (position, rule) in policy.rules.iter().enumerate() {
+        if !route.has_rule(&rule.name) {
+            let message = format!("{} has no rule `{}`", route.meta.id(), rule.name);
+            let remedy = "use the `name` of a rule, or its position, such as `http[0]`";
+            let field = format!("spec.rules[{position}].name");
+            diagnostics.push(policy.meta.diagnostic(Severity::Error, "IST0101", field, message, remedy));
+        }
+    }
+    Ok(Some(policy))
+}
+
+/// One destination's part of a split.
+struct Share {
+    version: Identity,
+    weight: u32,
+    /// Path of the destination in the VirtualService.
+    field: String,
+}
+
+fn resolve(resolver: &mut Resolver<'_, '_>, candidates: &[Candidate<'_>]) -> Result<Vec<Vec<Share>>, Refused> {
+    let mut resolved = Vec::with_capacity(candidates.len());
+    for candidate in candidates {
+        let mut shares = Vec::new();
+        match candidate.goal {
+            Goal::Service => shares.push(Share { version: resolver.own(), weight: 1, field: String::new() }),
+            Goal::Nowhere => shares.push(Share { version: resolver.nowhere(), weight: 1, field: String::new() }),
+            Goal::Route(route) => {
+                for (index, (destination, weight)) in route.destinations().enumerate() {
+                    let field = format!("{}.route[{index}]", candidate.field);
+                    let version = resolver.destination(destination, &field)?;
+                    shares.push(Share { version, weight, field });
+                }
+            }
+        }
+        resolved.push(shares);
+    }
+    Ok(resolved)
+}
+
+/// Adds the shares of each version up. A version without a share is left out of the split.
+fn weigh(shares: &[Share], names: &BTreeMap<Identity, String>) -> Result<Vec<(String, u32)>, Refusal> {
+    let mut weights: BTreeMap<&str, u32> = BTreeMap::new();
+    for share in shares.iter().filter(|share| share.weight > 0) {
+        let Some(name) = names.get(&share.version) else {
+            continue;
+        };
+        let weight = weights.entry(name).or_default();
+        // Cannot saturate: the sum of a route's weights is within u32.
+        *weight = weight.saturating_add(share.weight);
+    }
+    if weights.len() > limits::VERSIONS_PER_SPLIT {
+        return Err(Refusal::TooManyVersions { found: weights.len() });
+    }
+    Ok(weights.into_iter().map(|(name, weight)| (name.to_owned(), weight)).collect())
+}

@@ -1,0 +1,115 @@
+//! Istio's own samples compile to the weights that their text says; the blog's example runs as published.
+use std::{fs, path::PathBuf};
+
+use super::{codes, compiled, endpoints_of, only, pod, summary};
+use crate::{compile::compile, model::Model, model::testing, state::State};
+
+fn file(path: &str) -> String {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn sample(name: &str) -> String {
+    file(&format!("tests/conformance/samples/{name}.yaml"))
+}
+
+fn service(name: &str, port: &str) -> String {
+    format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{clusterIP: 10.96.3.1, selector: {{app: {name}}}, ports: [{port}]}}")
+}
+
+#[test]
+fn bookinfo() {
+    let cases = [
+        ("virtual-service-reviews-90-10", "http[0]{v1:90 v2:10}"),
+        ("virtual-service-reviews-80-20", "http[0]{v1:80 v2:20}"),
+        ("virtual-service-reviews-50-v3", "http[0]{v1:50 v3:50}"),
+        ("virtual-service-reviews-v3", "http[0]{v3:1}"),
+    ];
+    let pods: Vec<String> = (1..=3).map(|n| pod("reviews", &format!("v{n}"), &format!("10.0.{n}.1"))).collect();
+    let world = [service("reviews", "{name: http, port: 9080}"), pods.join("---"), sample("destination-rule-all")].join("\n---\n");
+    for (name, expected) in cases {
+        let compiled = compiled(&[&world, &sample(name)]);
+        assert_eq!(only(&compiled), expected, "{name}");
+        assert_eq!(codes(&compiled), [""; 0], "{name}");
+        assert_eq!(compiled.services.values().next().unwrap().rules[0].field, "spec.http[0]", "{name}");
+    }
+    for name in ["virtual-service-reviews-jason-v2-v3", "virtual-service-reviews-test-v2"] {
+        let compiled = compiled(&[&world, &sample(name)]);
+        assert!(compiled.state.services.is_empty(), "{name} needs the request");
+        assert_eq!(codes(&compiled), ["CAN0101 spec.http[0].match[0].headers"], "{name}");
+    }
+}
+
+#[test]
+fn helloworld_sample() {
+    let world = sample("helloworld").replace("  ports:\n  - port: 5000\n    name: http\n", "  clusterIP: 10.96.3.2\n  ports:\n  - port: 5000\n    name: http\n");
+    let compiled = compiled(&[&world, &pod("helloworld", "v1", "10.0.0.1"), &sample("helloworld-gateway")]);
+    // Its VirtualService is for a gateway only: connections to the Service go to everybody.
+    assert_eq!(summary(&compiled.state), "default/helloworld:5000/tcp default{default:1}");
+    assert_eq!(endpoints_of(&compiled, "default"), "10.0.0.1:5000");
+    let skipped: Vec<&str> = compiled.diagnostics.iter().map(|found| found.object.as_str()).collect();
+    assert_eq!(skipped, ["Deployment default/helloworld-v1", "Deployment default/helloworld-v2", "Gateway default/helloworld-gateway"]);
+}
+
+#[test]
+fn tcp_echo() {
+    let rules = sample("tcp-echo-all-v1");
+    let split = sample("tcp-echo-20-v2");
+    let world = sample("tcp-echo-services").replace("  ports:\n  - name: tcp\n", "  clusterIP: 10.96.3.3\n  ports:\n  - name: tcp\n");
+    let by_gateway = compiled(&[&world, &rules, &split]);
+    let plain = "default/tcp-echo:9000/tcp default{default:1}\ndefault/tcp-echo:9001/tcp default{default:1}";
+    assert_eq!(summary(&by_gateway.state), plain);
+    // The same rules for the mesh and for the Service's own port.
+    let split = split.replace("tcp-echo-gateway", "mesh").replace("\"*\"", "tcp-echo").replace("31400", "9000");
+    let in_mesh = compiled(&[&world, &rules, &split]);
+    let expected = "default/tcp-echo:9000/tcp tcp[0]{v1:80 v2:20}\ndefault/tcp-echo:9001/tcp default{default:1}";
+    assert_eq!(summary(&in_mesh.state), expected);
+}
+
+#[test]
+fn the_blogs_example_runs_as_published() {
+    let names = ["service", "virtual-service", "destination-rule", "pods-v1", "pods-v2"];
+    let texts: Vec<String> = names.iter().map(|name| file(&format!("../docs/examples/helloworld/{name}.yaml"))).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let compiled = compiled(&texts);
+    assert_eq!(summary(&compiled.state), "default/helloworld:5000/tcp http[0]{v1:90 v2:10}");
+    assert_eq!(endpoints_of(&compiled, "v1"), "10.244.1.11:5000 10.244.1.12:5000 10.244.1.13:5000");
+    assert_eq!(endpoints_of(&compiled, "v2"), "10.244.2.21:5000");
+    assert_eq!(compiled.diagnostics, []);
+    let report = compiled.services.values().next().unwrap();
+    let destinations: Vec<(&str, &str)> = report.rules[0].destinations.iter().map(|(name, field)| (name.as_str(), field.as_str())).collect();
+    assert_eq!(destinations, [("v1", "spec.http[0].route[0]"), ("v2", "spec.http[0].route[1]")]);
+}
+
+#[test]
+fn the_blogs_mis_indented_service_is_diagnosed_and_not_guessed() {
+    let snapshot = testing::snapshot(&file("../docs/examples/broken/service.yaml"));
+    let (model, found) = Model::read(&snapshot);
+    let found: Vec<String> = found.iter().map(|found| format!("[{}] {}: {}", found.code, found.field, found.message)).collect();
+    assert_eq!(found, ["[CAN0003] metadata: `name` and `labels` stand at the top level; indent them under `metadata:`"]);
+    assert_eq!(compile(&model, &State::default()).state, State::default());
+}
+
+#[test]
+fn validation_scores() {
+    let (mut hits, mut misses, mut alarms, mut quiet) = (0, Vec::new(), Vec::new(), 0);
+    for name in ["destinationrule-invalid", "destinationrule-valid", "serviceentry-invalid", "serviceentry-valid"] {
+        // A file of the collection may lack the newline before the next one's first document.
+        let text = file(&format!("tests/conformance/validation/{name}.yaml"));
+        for document in text.split("\n---\n") {
+            let invalid = document.lines().any(|line| line.starts_with("_err"));
+            let snapshot = testing::snapshot(document);
+            let [object] = snapshot.objects.as_slice() else { panic!("{name}: {document}") };
+            let (model, _) = Model::read(&snapshot);
+            match (invalid, model.broken().len() == 1) {
+                (true, true) => hits += 1,
+                (true, false) => misses.push(object.id()),
+                (false, true) => alarms.push(object.id()),
+                (false, false) => quiet += 1,
+            }
+        }
+    }
+    let (found, wanted) = (hits + alarms.len(), hits + misses.len());
+    println!("validation: precision {hits}/{found}, recall {hits}/{wanted}, {quiet} valid accepted");
+    assert_eq!((misses, alarms), (Vec::<String>::new(), Vec::<String>::new()));
+}

@@ -1,0 +1,76 @@
+//! canary's own annotations and the RoutePolicy.
+use super::{codes, compiled, only, reviews, route};
+use crate::state::{Choosing, DeadVersion, Service};
+
+const SPLIT: &str = "  http: [{name: office, route: [{destination: {host: reviews, subset: v1}, weight: 50}, {destination: {host: reviews, subset: v2}, weight: 50}]}, {route: [{destination: {host: reviews, subset: v1}}]}]";
+
+fn annotated(text: &str, annotations: &str) -> String {
+    text.replacen("metadata: {name: reviews}", &format!("metadata: {{name: reviews, annotations: {{{annotations}}}}}"), 1)
+}
+
+fn policy(spec: &str) -> String {
+    format!("apiVersion: canary.io/v1alpha1\nkind: RoutePolicy\nmetadata: {{name: p}}\nspec: {{targetRef: {{kind: VirtualService, name: reviews}}, {spec}}}")
+}
+
+fn service(documents: &[&str]) -> Service {
+    let compiled = compiled(documents);
+    compiled.state.services.into_values().next().unwrap_or_else(|| panic!("{:#?}", compiled.diagnostics))
+}
+
+#[test]
+fn annotations_of_a_virtual_service_and_of_a_service() {
+    let all = "canary.io/choosing: keyed-client, canary.io/on-no-endpoints: spill, canary.io/drain: 1h30m";
+    let by_route = service(&[&reviews(), &annotated(&route(SPLIT), all)]);
+    let by_service = service(&[&annotated(&reviews(), all), &route(SPLIT)]);
+    assert_eq!(by_route, by_service);
+    let split = &by_route.rules[0].split;
+    assert_eq!((split.choosing, split.dead), (Choosing::KeyedClient, DeadVersion::Spill));
+    assert_eq!(by_route.versions["v1"].drain_seconds, 5_400);
+    let both = service(&[&annotated(&reviews(), all), &annotated(&route(SPLIT), "canary.io/choosing: exact")]);
+    assert_eq!(both.rules[0].split.choosing, Choosing::Exact, "the route's own comes first");
+    assert_eq!(both.rules[0].split.dead, DeadVersion::Spill, "what it leaves open is the service's");
+}
+
+#[test]
+fn values_of_annotations() {
+    let cases = [
+        ("choosing: sometimes", "metadata.annotations.canary.io/choosing"),
+        ("on-no-endpoints: cry", "metadata.annotations.canary.io/on-no-endpoints"),
+        ("drain: 5", "metadata.annotations.canary.io/drain"),
+        ("drain: -5m", "metadata.annotations.canary.io/drain"),
+        ("drain: 5 minutes", "metadata.annotations.canary.io/drain"),
+        ("drain: ''", "metadata.annotations.canary.io/drain"),
+        ("drain: 9999999999h", "metadata.annotations.canary.io/drain"),
+    ];
+    for (annotation, field) in cases {
+        let annotation = annotation.replacen(": ", ": '", 1).replace("''", "") + "'";
+        let compiled = compiled(&[&reviews(), &annotated(&route(SPLIT), &format!("canary.io/{annotation}"))]);
+        assert!(codes(&compiled).contains(&format!("CAN0001 {field}")), "{annotation}: {:?}", codes(&compiled));
+    }
+}
+
+#[test]
+fn a_policy_narrows_a_rule_to_client_networks() {
+    let spec = "rules: [{name: office, sources: [192.0.2.0/24, 'fd00::/8'], choosing: keyed-client, onNoEndpoints: hold}], drain: 10s";
+    let compiled = compiled(&[&reviews(), &route(SPLIT), &policy(spec)]);
+    assert_eq!(only(&compiled), "office<192.0.2.0/24>{v1:50 v2:50} http[1]{v1:1}");
+    let service = compiled.state.services.values().next().unwrap();
+    let splits: Vec<_> = service.rules.iter().map(|rule| (rule.split.choosing, rule.split.dead)).collect();
+    assert_eq!(splits, [(Choosing::KeyedClient, DeadVersion::Hold), (Choosing::Exact, DeadVersion::Fail)]);
+    assert_eq!(service.versions["v1"].drain_seconds, 10);
+    let report = compiled.services.values().next().unwrap();
+    assert_eq!(report.route_policy.as_ref().unwrap().object, "RoutePolicy default/p");
+}
+
+#[test]
+fn a_policy_for_networks_of_the_other_family_leaves_the_rule_to_nobody() {
+    let compiled = compiled(&[&reviews(), &route(SPLIT), &policy("rules: [{name: office, sources: ['fd00::/8']}]")]);
+    assert_eq!(only(&compiled), "http[1]{v1:1}");
+}
+
+#[test]
+fn a_policy_goes_by_name_or_position_and_says_when_there_is_none() {
+    let compiled = compiled(&[&reviews(), &route(SPLIT), &policy("rules: [{name: 'http[0]', sources: [192.0.2.1]}, {name: nobody}]")]);
+    assert_eq!(only(&compiled), "office<192.0.2.1/32>{v1:50 v2:50} http[1]{v1:1}");
+    assert_eq!(codes(&compiled), ["IST0101 spec.rules[1].name"]);
+}

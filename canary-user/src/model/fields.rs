@@ -1,0 +1,194 @@
+//! Reports what an object asks for and canary does not do: by field, never ignored in silence.
+use serde_json::Value;
+
+use super::{meta::Meta, raw};
+use crate::{
+    diagnostic::{Diagnostic, Severity},
+    source::Object,
+};
+
+/// Fields of `spec` that canary reads. `[]` is any entry of a list; a final `.*` takes everything below.
+///
+/// Matches that need the request are here too: `compile` reports the service that they concern.
+const VIRTUAL_SERVICE: &[&str] = &[
+    "exportTo[]",
+    "gateways[]",
+    "hosts[]",
+    "http[].delegate.*",
+    "http[].directResponse.*",
+    "http[].match[].authority.*",
+    "http[].match[].gateways[]",
+    "http[].match[].headers.*",
+    "http[].match[].ignoreUriCase",
+    "http[].match[].method.*",
+    "http[].match[].name",
+    "http[].match[].port",
+    "http[].match[].queryParams.*",
+    "http[].match[].scheme.*",
+    "http[].match[].sourceLabels.*",
+    "http[].match[].sourceNamespace",
+    "http[].match[].statPrefix",
+    "http[].match[].uri.*",
+    "http[].match[].withoutHeaders.*",
+    "http[].name",
+    "http[].redirect.*",
+    "http[].route[].destination.host",
+    "http[].route[].destination.port.number",
+    "http[].route[].destination.subset",
+    "http[].route[].weight",
+    "tcp[].match[].destinationSubnets[]",
+    "tcp[].match[].gateways[]",
+    "tcp[].match[].port",
+    "tcp[].match[].sourceLabels.*",
+    "tcp[].match[].sourceNamespace",
+    "tcp[].route[].destination.host",
+    "tcp[].route[].destination.port.number",
+    "tcp[].route[].destination.subset",
+    "tcp[].route[].weight",
+    "tls[].match[].destinationSubnets[]",
+    "tls[].match[].gateways[]",
+    "tls[].match[].port",
+    "tls[].match[].sniHosts[]",
+    "tls[].match[].sourceLabels.*",
+    "tls[].match[].sourceNamespace",
+    "tls[].route[].destination.host",
+    "tls[].route[].destination.port.number",
+    "tls[].route[].destination.subset",
+    "tls[].route[].weight",
+];
+
+/// Without the request every balancer spreads connections; canary's spread is even, whichever of these is asked for.
+const DESTINATION_RULE: &[&str] = &[
+    "exportTo[]",
+    "host",
+    "subsets[].labels.*",
+    "subsets[].name",
+    "subsets[].trafficPolicy.loadBalancer.simple",
+    "trafficPolicy.loadBalancer.simple",
+    "workloadSelector.*",
+];
+
+const SERVICE_ENTRY: &[&str] = &[
+    "addresses[]",
+    "endpoints[].address",
+    "endpoints[].labels.*",
+    "endpoints[].ports.*",
+    "endpoints[].weight",
+    "exportTo[]",
+    "hosts[]",
+    // Whether it is part of the mesh matters to mTLS only.
+    "location",
+    "ports[].name",
+    "ports[].number",
+    "ports[].protocol",
+    "ports[].targetPort",
+    "resolution",
+    "workloadSelector.labels.*",
+];
+
+const WORKLOAD_ENTRY: &[&str] = &["address", "labels.*", "ports.*", "weight"];
+
+const ROUTE_POLICY: &[&str] = &[
+    "drain",
+    "rules[].choosing",
+    "rules[].name",
+    "rules[].onNoEndpoints",
+    "rules[].sources[]",
+    "targetRef.apiVersion",
+    "targetRef.group",
+    "targetRef.kind",
+    "targetRef.name",
+];
+
+/// Of a Service only these are reported: the rest of it concerns the cluster's own machinery.
+const SERVICE_REPORTED: &[(&str, &[&str])] = &[
+    ("externalTrafficPolicy", &["Cluster"]),
+    ("internalTrafficPolicy", &["Cluster"]),
+    ("loadBalancerSourceRanges", &[]),
+    ("sessionAffinity", &["None"]),
+    ("trafficDistribution", &[]),
+];
+
+/// Fields of `object` that are not enforced, one warning each.
+pub(super) fn not_enforced(object: &Object, meta: &Meta) -> Vec<Diagnostic> {
+    let Some(spec) = object.body.get("spec") else {
+        return Vec::new();
+    };
+    let honoured = match object.kind.as_str() {
+        "VirtualService" => VIRTUAL_SERVICE,
+        "DestinationRule" => DESTINATION_RULE,
+        "ServiceEntry" => SERVICE_ENTRY,
+        "WorkloadEntry" => WORKLOAD_ENTRY,
+        "RoutePolicy" => ROUTE_POLICY,
+        "Service" => return service(spec, meta),
+        _ => return Vec::new(),
+    };
+    let mut found = Vec::new();
+    walk(spec, "", "spec", honoured, &mut found);
+    found.into_iter().map(|field| warning(meta, field)).collect()
+}
+
+fn warning(meta: &Meta, field: String) -> Diagnostic {
+    let name = field.rsplit('.').next().unwrap_or(&field).to_owned();
+    let message = format!("`{name}` is not enforced: canary's data path does not do this");
+    meta.diagnostic(Severity::Warning, "CAN0005", field, message, "see docs/reference-resources.md for what is")
+}
+
+/// Notes the topmost fields that no pattern covers. `pattern` is the path without indices, `path` the one with them.
+fn walk(value: &Value, pattern: &str, path: &str, honoured: &[&str], found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                if value.is_null() {
+                    continue;
+                }
+                let pattern = if pattern.is_empty() { key.clone() } else { format!("{pattern}.{key}") };
+                let path = format!("{path}.{key}");
+                visit(value, &pattern, path, honoured, found);
+            }
+        }
+        Value::Array(list) => {
+            for (index, value) in list.iter().enumerate() {
+                visit(value, &format!("{pattern}[]"), format!("{path}[{index}]"), honoured, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn visit(value: &Value, pattern: &str, path: String, honoured: &[&str], found: &mut Vec<String>) {
+    let taken = |entry: &&str| *entry == pattern || entry.strip_suffix(".*") == Some(pattern);
+    let inner =
+        |entry: &&str| entry.strip_prefix(pattern).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"));
+    if honoured.iter().any(|entry| taken(entry)) {
+        return;
+    }
+    if honoured.iter().any(|entry| inner(entry)) {
+        walk(value, pattern, &path, honoured, found);
+    } else {
+        found.push(path);
+    }
+}
+
+fn service(spec: &Value, meta: &Meta) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for (field, harmless) in SERVICE_REPORTED {
+        let Some(value) = spec.get(*field).filter(|value| !value.is_null()) else {
+            continue;
+        };
+        if !value.as_str().is_some_and(|text| harmless.contains(&text)) {
+            found.push(warning(meta, format!("spec.{field}")));
+        }
+    }
+    for (index, port) in spec.get("ports").and_then(Value::as_array).into_iter().flatten().enumerate() {
+        if port.get("nodePort").is_some_and(|port| port.as_u64() != Some(0)) {
+            found.push(warning(meta, format!("spec.ports[{index}].nodePort")));
+        }
+    }
+    found
+}
+
+/// Reads the identity of an object whose remaining fields could not be read.
+pub(super) fn bare_meta(object: &Object) -> Meta {
+    Meta::new(object, &raw::Metadata::default())
+}

@@ -1,0 +1,213 @@
+//! Kubernetes Service: virtual addresses, ports and the protocol that Istio sees on them.
+use std::net::IpAddr;
+
+use super::{
+    meta::{Labels, Meta},
+    names::Host,
+    problem::{Faults, Invalid, Problem},
+    raw::{self, NumberOrName},
+    route::read_port,
+    settings::Settings,
+};
+use crate::{source::Object, state::Protocol};
+
+/// A valid Service. Invariants: names and (number, protocol) of its ports are unique.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    pub(crate) meta: Meta,
+    pub(crate) host: Host,
+    /// Virtual addresses of both families, in order; empty for headless Services and such without an address.
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) ports: Vec<Port>,
+    pub(crate) selector: Labels,
+    pub(crate) publish_not_ready: bool,
+    pub(crate) kind: Kind,
+    pub(crate) settings: Settings,
+}
+
+/// What a Service is to canary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It has a virtual address, or would have one in a cluster.
+    Virtual,
+    /// `clusterIP: None`: clients address endpoints themselves.
+    Headless,
+    /// `type: ExternalName`: a name in DNS.
+    ExternalName,
+}
+
+/// A port of a Service or ServiceEntry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Port {
+    /// Empty when the only port has no name.
+    pub(crate) name: String,
+    pub(crate) number: u16,
+    pub(crate) protocol: Protocol,
+    pub(crate) application: Application,
+    pub(crate) target: Target,
+}
+
+/// Where a port leads on the endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    Number(u16),
+    /// The container port of this name.
+    Name(String),
+}
+
+/// Which section of a VirtualService applies to a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Application {
+    Http,
+    Tls,
+    Tcp,
+    /// Not declared: Istio looks at the first bytes.
+    Sniffed,
+    /// No VirtualService applies to UDP.
+    Udp,
+}
+
+impl Application {
+    /// As Istio's `ConvertProtocol`: the declared protocol, else the port's name up to the first `-`, else the number.
+    pub(super) fn of_port(protocol: Protocol, declared: Option<&str>, name: &str, number: u16) -> Self {
+        if protocol == Protocol::Udp {
+            return Self::Udp;
+        }
+        let text = declared.unwrap_or(name).to_ascii_lowercase();
+        match text.as_str() {
+            "kubernetes.io/h2c" | "kubernetes.io/ws" if declared.is_some() => return Self::Http,
+            "kubernetes.io/wss" if declared.is_some() => return Self::Tls,
+            _ if text.starts_with("grpc-web") => return Self::Http,
+            _ => {}
+        }
+        match Self::parse(text.split('-').next().unwrap_or_default()) {
+            // SMTP, DNS, MySQL, MongoDB: the server speaks first, so sniffing would wait.
+            Self::Sniffed if matches!(number, 25 | 53 | 3_306 | 27_017) => Self::Tcp,
+            application => application,
+        }
+    }
+
+    /// As Istio's `protocol.Parse`.
+    pub(super) fn parse(name: &str) -> Self {
+        match name.to_ascii_lowercase().as_str() {
+            "http" | "http_proxy" | "http2" | "grpc" | "grpc-web" => Self::Http,
+            "https" | "tls" => Self::Tls,
+            "tcp" | "mongo" | "redis" | "mysql" | "hbone" => Self::Tcp,
+            "udp" => Self::Udp,
+            _ => Self::Sniffed,
+        }
+    }
+
+    /// For messages.
+    pub(crate) const fn describe(self) -> &'static str {
+        match self {
+            Self::Http => "HTTP",
+            Self::Tls => "TLS",
+            Self::Tcp => "TCP",
+            Self::Sniffed => "not declared",
+            Self::Udp => "UDP",
+        }
+    }
+}
+
+impl Service {
+    pub(super) fn read(object: &Object) -> Result<Self, Vec<Invalid>> {
+        let raw: raw::Service = raw::read(&object.body).map_err(|invalid| vec![invalid])?;
+        let mut faults = Faults::default();
+        let settings = Settings::read(&raw.metadata.annotations, &mut faults);
+        let spec = raw.spec;
+        let kind = if spec.kind.as_deref() == Some("ExternalName") {
+            Kind::ExternalName
+        } else if spec.cluster_ip.as_deref() == Some("None") || spec.cluster_ips.iter().any(|ip| ip == "None") {
+            Kind::Headless
+        } else {
+            Kind::Virtual
+        };
+        let mut addresses = Vec::new();
+        if kind == Kind::Virtual {
+            let cluster_ip = spec.cluster_ip.iter().map(|ip| ("spec.clusterIP".to_owned(), ip));
+            let cluster_ips = at("spec.clusterIPs", &spec.cluster_ips);
+            let external = at("spec.externalIPs", &spec.external_ips);
+            let ingress = raw.status.load_balancer.ingress.iter().enumerate().filter_map(|(index, ingress)| {
+                Some((format!("status.loadBalancer.ingress[{index}].ip"), ingress.ip.as_ref()?))
+            });
+            for (field, text) in cluster_ip.chain(cluster_ips).chain(external).chain(ingress) {
+                if !text.is_empty() {
+                    addresses.extend(faults.take(&field, read_address(text)));
+                }
+            }
+            addresses.sort();
+            addresses.dedup();
+        }
+        let ports = read_ports(spec.ports, &mut faults);
+        faults.finish(Self {
+            meta: Meta::new(object, &raw.metadata),
+            host: Host::of_service(&object.name, &object.namespace),
+            addresses,
+            ports,
+            selector: spec.selector,
+            publish_not_ready: spec.publish_not_ready_addresses,
+            kind,
+            settings,
+        })
+    }
+}
+
+fn at<'a>(path: &str, list: &'a [String]) -> impl Iterator<Item = (String, &'a String)> {
+    list.iter().enumerate().map(move |(index, text)| (format!("{path}[{index}]"), text))
+}
+
+pub(super) fn read_address(text: &str) -> Result<IpAddr, Problem> {
+    text.parse().map_err(|_| Problem::Value { value: text.into(), expected: "an IP address" })
+}
+
+/// Reads the transport protocol of a port; `None` is SCTP, which passes untouched.
+pub(super) fn read_protocol(text: Option<&str>) -> Result<Option<Protocol>, Problem> {
+    match text.unwrap_or("TCP") {
+        "TCP" => Ok(Some(Protocol::Tcp)),
+        "UDP" => Ok(Some(Protocol::Udp)),
+        "SCTP" => Ok(None),
+        other => Err(Problem::Value {
+            value: other.into(),
+            expected: "TCP, UDP or SCTP; an application protocol belongs into `appProtocol`",
+        }),
+    }
+}
+
+fn read_ports(raw: Vec<raw::ServicePort>, faults: &mut Faults) -> Vec<Port> {
+    let mut ports: Vec<Port> = Vec::with_capacity(raw.len());
+    let several = raw.len() > 1;
+    for (index, port) in raw.into_iter().enumerate() {
+        let path = format!("spec.ports[{index}]");
+        let Some(number) = port.port else {
+            faults.push(format!("{path}.port"), Problem::Missing);
+            continue;
+        };
+        let number = faults.take(&format!("{path}.port"), read_port(number));
+        let protocol = faults.take(&format!("{path}.protocol"), read_protocol(port.protocol.as_deref()));
+        let name = port.name.unwrap_or_default();
+        if several && name.is_empty() {
+            faults.push(format!("{path}.name"), Problem::Missing);
+        }
+        let (Some(number), Some(Some(protocol))) = (number, protocol) else {
+            continue;
+        };
+        let target = match port.target_port {
+            None | Some(NumberOrName::Number(0)) => Some(Target::Number(number)),
+            Some(NumberOrName::Number(target)) => {
+                faults.take(&format!("{path}.targetPort"), read_port(target)).map(Target::Number)
+            }
+            Some(NumberOrName::Name(name)) => Some(Target::Name(name)),
+        };
+        let Some(target) = target else { continue };
+        if !name.is_empty() && ports.iter().any(|seen| seen.name == name) {
+            faults.push(format!("{path}.name"), Problem::Duplicate { value: name.clone() });
+        }
+        if ports.iter().any(|seen| (seen.number, seen.protocol) == (number, protocol)) {
+            faults.push(format!("{path}.port"), Problem::Duplicate { value: format!("{number}/{protocol}") });
+        }
+        let application = Application::of_port(protocol, port.app_protocol.as_deref(), &name, number);
+        ports.push(Port { name, number, protocol, application, target });
+    }
+    ports
+}

@@ -1,0 +1,301 @@
+//! Changes the weights of one rule in the text of a VirtualService and leaves every other byte as it was.
+//!
+//! The proof is in the function itself: the new text is parsed, and unless it differs from the old one in exactly
+//! these weights it is not handed out.
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use self::patch::{Place, apply, weight_patch};
+use super::{
+    Object, documents,
+    object::object_nodes,
+    parse,
+    similar::did_you_mean,
+    yaml::{Content, Node},
+};
+
+mod patch;
+#[cfg(test)]
+mod tests;
+
+/// The lists of rules in a VirtualService.
+const SECTIONS: [&str; 3] = ["http", "tls", "tcp"];
+
+/// Why weights were not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EditError {
+    /// Only a VirtualService has weights that can be set.
+    #[error("{object} is not a VirtualService, so it has no weights to set")]
+    NotAVirtualService {
+        /// The object.
+        object: String,
+    },
+    /// The text does not hold the object, or not where it can be changed.
+    #[error("{object} is not in this text (any more) — read it again")]
+    NotFound {
+        /// The object.
+        object: String,
+    },
+    /// There is nothing to split.
+    #[error("{object} has no rule with a route")]
+    NoRules {
+        /// The object.
+        object: String,
+    },
+    /// Several rules could be meant.
+    #[error("{object} has several rules — say which one: {}", rules.join(", "))]
+    WhichRule {
+        /// The object.
+        object: String,
+        /// Their names.
+        rules: Vec<String>,
+    },
+    /// There is no such rule, or there are two.
+    #[error("{object} has no single rule `{rule}` — {suggestion}its rules are {}", rules.join(", "))]
+    UnknownRule {
+        /// The object.
+        object: String,
+        /// The rule that was asked for.
+        rule: String,
+        /// A near name.
+        suggestion: String,
+        /// Their names.
+        rules: Vec<String>,
+    },
+    /// A route entry is not written as one should be.
+    #[error("line {line}: {what}")]
+    Shape {
+        /// Line in the file.
+        line: u32,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// Some versions were not given a weight.
+    #[error("rule `{rule}`: no weight given for {} — name every version, with 0 for none", missing.join(", "))]
+    Missing {
+        /// The rule.
+        rule: String,
+        /// The versions.
+        missing: Vec<String>,
+    },
+    /// The rule does not route to this version.
+    #[error(
+        "rule `{rule}` has no version `{version}` — {suggestion}its versions are {}; add a destination to the \
+         VirtualService to have another",
+        versions.join(", ")
+    )]
+    UnknownVersion {
+        /// The rule.
+        rule: String,
+        /// The version that was asked for.
+        version: String,
+        /// A near name.
+        suggestion: String,
+        /// The versions that it has.
+        versions: Vec<String>,
+    },
+    /// Two destinations of the rule have the same version name.
+    #[error("rule `{rule}` has two destinations called `{version}`, so it is not clear which is meant — edit the file")]
+    SameName {
+        /// The rule.
+        rule: String,
+        /// The version.
+        version: String,
+    },
+    /// A version was given two weights.
+    #[error("version `{version}` is given two weights")]
+    GivenTwice {
+        /// The version.
+        version: String,
+    },
+    /// Nobody would get anything.
+    #[error("the weights add up to 0, so nobody would get any traffic — give at least one version a weight")]
+    SumIsZero,
+    /// More than can be represented.
+    #[error("the weights add up to more than {} — use smaller numbers in the same proportion", u32::MAX)]
+    SumTooLarge,
+    /// The text is written in a way that this cannot change safely.
+    #[error("{object}: the weights cannot be changed without changing something else (aliases?) — edit the file")]
+    NotOnlyWeights {
+        /// The object.
+        object: String,
+    },
+}
+
+/// `text` with the weights of one rule of `object` set. `rule` is its name, or `http[0]`, `tcp[1]`, … by position;
+/// it may be left out when there is only one rule, or only one that has several destinations. `weights` must name every
+/// version of the rule, by subset, or by the first label of the host where there is no subset.
+///
+/// # Errors
+/// When it is not clear what is meant, or the text cannot be changed without changing more.
+pub fn set_weights(
+    text: &str,
+    object: &Object,
+    rule: Option<&str>,
+    weights: &[(String, u32)],
+) -> Result<String, EditError> {
+    if object.kind != "VirtualService" {
+        return Err(EditError::NotAVirtualService { object: object.id() });
+    }
+    let sum: u64 = weights.iter().map(|&(_, weight)| u64::from(weight)).sum();
+    match sum {
+        0 => return Err(EditError::SumIsZero),
+        sum if sum > u64::from(u32::MAX) => return Err(EditError::SumTooLarge),
+        _ => {}
+    }
+    let documents = documents(text);
+    let nodes = documents.iter().flatten().flat_map(object_nodes).map(|(node, _)| node);
+    let node = nodes.into_iter().find(|node| is(node, object));
+    let node = node.ok_or_else(|| EditError::NotFound { object: object.id() })?;
+    let rule = find_rule(node, object, rule)?;
+    let wanted = assign(&rule, weights)?;
+    let expected = expected(text, object, &rule, &wanted);
+    for place in [Place::Last, Place::First] {
+        let patches: Vec<_> = wanted.iter().filter_map(|&(entry, weight)| weight_patch(text, entry, weight, place)).collect();
+        let edited = apply(text, patches);
+        if bodies(&edited) == expected {
+            return Ok(edited);
+        }
+    }
+    Err(EditError::NotOnlyWeights { object: object.id() })
+}
+
+fn is(node: &Node, object: &Object) -> bool {
+    let metadata = |field: &str| node.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Node::text);
+    let text = |field: &str| node.get(field).and_then(Node::text);
+    let group = text("apiVersion").map(|version| version.split_once('/').map_or("", |(group, _)| group));
+    text("kind") == Some(&object.kind)
+        && group == Some(object.group())
+        && metadata("name") == Some(&object.name)
+        && metadata("namespace").unwrap_or("default") == object.namespace
+}
+
+/// A rule and where it stands in the object.
+struct FoundRule<'n> {
+    name: String,
+    section: &'static str,
+    index: usize,
+    entries: &'n [Node],
+}
+
+impl FoundRule<'_> {
+    fn position(&self) -> String {
+        format!("{}[{}]", self.section, self.index)
+    }
+}
+
+fn find_rule<'n>(node: &'n Node, object: &Object, wanted: Option<&str>) -> Result<FoundRule<'n>, EditError> {
+    let section_rules = |section: &'static str| {
+        let list = node.get("spec").and_then(|spec| spec.get(section)).map(Node::items).unwrap_or_default();
+        list.iter().enumerate().map(move |(index, rule)| {
+            let position = format!("{section}[{index}]");
+            let name = rule.get("name").and_then(Node::text).filter(|name| !name.is_empty());
+            let entries = rule.get("route").map(Node::items).unwrap_or_default();
+            FoundRule { name: name.map_or(position, str::to_owned), section, index, entries }
+        })
+    };
+    let mut rules: Vec<_> =
+        SECTIONS.into_iter().flat_map(section_rules).filter(|rule| !rule.entries.is_empty()).collect();
+    let names = |rules: &[FoundRule<'_>]| rules.iter().map(|rule| rule.name.clone()).collect::<Vec<_>>();
+    let all = names(&rules);
+    if all.is_empty() {
+        return Err(EditError::NoRules { object: object.id() });
+    }
+    match wanted {
+        Some(wanted) => rules.retain(|rule| rule.name == wanted || rule.position() == wanted),
+        None if rules.len() > 1 => rules.retain(|rule| rule.entries.len() > 1),
+        None => {}
+    }
+    match (<[FoundRule<'_>; 1]>::try_from(rules), wanted) {
+        (Ok([rule]), _) => Ok(rule),
+        (Err(_), None) => Err(EditError::WhichRule { object: object.id(), rules: all }),
+        (Err(_), Some(wanted)) => Err(EditError::UnknownRule {
+            object: object.id(),
+            rule: wanted.to_owned(),
+            suggestion: did_you_mean(wanted, all.iter().map(String::as_str)),
+            rules: all,
+        }),
+    }
+}
+
+/// Which entry gets which weight.
+fn assign<'n>(rule: &FoundRule<'n>, weights: &[(String, u32)]) -> Result<Vec<(&'n Node, u32)>, EditError> {
+    let mut given = BTreeSet::new();
+    if let Some((twice, _)) = weights.iter().find(|(version, _)| !given.insert(version)) {
+        return Err(EditError::GivenTwice { version: twice.clone() });
+    }
+    let mut versions: Vec<String> = Vec::new();
+    for entry in rule.entries {
+        let version = version_of(entry)?;
+        if versions.contains(&version) {
+            return Err(EditError::SameName { rule: rule.name.clone(), version });
+        }
+        versions.push(version);
+    }
+    if let Some((unknown, _)) = weights.iter().find(|(version, _)| !versions.contains(version)) {
+        return Err(EditError::UnknownVersion {
+            rule: rule.name.clone(),
+            version: unknown.clone(),
+            suggestion: did_you_mean(unknown, versions.iter().map(String::as_str)),
+            versions,
+        });
+    }
+    let weight_of = |version: &String| weights.iter().find(|(given, _)| given == version).map(|&(_, weight)| weight);
+    let missing: Vec<String> = versions.iter().filter(|version| weight_of(version).is_none()).cloned().collect();
+    if !missing.is_empty() {
+        return Err(EditError::Missing { rule: rule.name.clone(), missing });
+    }
+    Ok(rule.entries.iter().zip(versions.iter().filter_map(weight_of)).collect())
+}
+
+/// The name of the version that a route entry sends to.
+fn version_of(entry: &Node) -> Result<String, EditError> {
+    let line = entry.line;
+    if entry.borrowed {
+        let what = "this destination is shared by an alias or a merge key: write it out where it is used, to weigh it there";
+        return Err(EditError::Shape { line, what });
+    }
+    let destination = entry.get("destination");
+    let text = |field: &str| destination.and_then(|destination| destination.get(field)).and_then(Node::text);
+    let host = text("host").filter(|host| !host.is_empty());
+    let host = host.ok_or(EditError::Shape { line, what: "a route entry needs `destination.host`" })?;
+    if entry.get("weight").is_some_and(|weight| !matches!(weight.content, Content::Scalar(_))) {
+        return Err(EditError::Shape { line, what: "`weight` is not a number but a list or a mapping" });
+    }
+    let subset = text("subset").filter(|subset| !subset.is_empty());
+    Ok(subset.unwrap_or_else(|| host.split('.').next().unwrap_or(host)).to_owned())
+}
+
+/// Everything that is in a text, as far as it must not change.
+fn bodies(text: &str) -> (Vec<(String, Value)>, Vec<&'static str>) {
+    let found = parse(text, std::path::Path::new("-"));
+    let objects = found.objects.into_iter().map(|object| (object.id(), object.body)).collect();
+    (objects, found.diagnostics.iter().map(|diagnostic| diagnostic.code).collect())
+}
+
+/// What the edited text must hold.
+fn expected(
+    text: &str,
+    object: &Object,
+    rule: &FoundRule<'_>,
+    wanted: &[(&Node, u32)],
+) -> (Vec<(String, Value)>, Vec<&'static str>) {
+    let (mut objects, codes) = bodies(text);
+    let id = object.id();
+    for (_, body) in objects.iter_mut().filter(|(other, body)| *other == id && is_same_group(body, object)) {
+        let pointer = format!("/spec/{}/{}/route", rule.section, rule.index);
+        let entries = body.pointer_mut(&pointer).and_then(Value::as_array_mut);
+        for (entry, &(node, weight)) in entries.into_iter().flatten().zip(wanted) {
+            if let (Value::Object(entry), false) = (entry, patch::has_weight(node, weight)) {
+                entry.insert("weight".to_owned(), weight.into());
+            }
+        }
+    }
+    (objects, codes)
+}
+
+fn is_same_group(body: &Value, object: &Object) -> bool {
+    let version = body.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    version.split_once('/').map_or("", |(group, _)| group) == object.group()
+}
