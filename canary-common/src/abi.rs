@@ -217,7 +217,7 @@ map_type! {
         pub dst_be: Addr,
         /// Identification.
         pub id_be: u32,
-        /// IP protocol number.
+        /// IP protocol number; 0 for IPv6, which does not tell datagrams apart by it.
         pub protocol: u32,
     }
 }

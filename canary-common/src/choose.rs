@@ -123,3 +123,6 @@ pub const fn version_half(hash: u64) -> u32 {
 pub const fn endpoint_half(hash: u64) -> u32 {
     hash as u32
 }
+
+#[cfg(test)]
+mod tests;

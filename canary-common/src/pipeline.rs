@@ -185,7 +185,11 @@ pub fn balance<F: Frame + ?Sized, T: Tables>(
                 .find(Table::Established, &headers.key)
                 .or_else(|| tables.find(Table::Transient, &headers.key))
                 .ok_or(Leave::UnknownIcmp)?;
-            translate_icmp(frame, headers, &tables.flow(entry))?;
+            let flow = tables.flow(entry);
+            if flow.state & flow_state::CLAIMED != 0 {
+                return Err(Leave::UnknownIcmp); // Its endpoint is being chosen: nobody can have answered yet.
+            }
+            translate_icmp(frame, headers, &flow)?;
         }
         Kind::Flow | Kind::FirstFragment => {
             let flow = flow_of(tables, way, headers)?;
@@ -349,7 +353,8 @@ fn over<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, now: u32, table: 
     } else {
         settings.tcp_ticks
     };
-    Ok(flow.state & flow_state::CLOSING != 0 || now.wrapping_sub(flow.seen) > limit)
+    // Saturating: another CPU may have written the next tick since this one looked at the clock.
+    Ok(flow.state & flow_state::CLOSING != 0 || now.saturating_sub(flow.seen) > limit)
 }
 
 /// Does the endpoint of a flow still answer for it? A slot that was used again has another generation.

@@ -209,7 +209,7 @@ pub fn reset<F: Frame + ?Sized>(frame: &mut F, headers: &Headers) -> Option<()> 
     let (seq_be, ack_be, flags) = if old.flags & tcp::ACK != 0 {
         (old.ack_be, 0, tcp::RST)
     } else {
-        let consumed = payload + u32::from(old.flags & (tcp::SYN | tcp::FIN) != 0);
+        let consumed = payload + u32::from(old.flags & tcp::SYN != 0) + u32::from(old.flags & tcp::FIN != 0);
         (0, u32::from_be(old.seq_be).wrapping_add(consumed).to_be(), tcp::RST | tcp::ACK)
     };
     let mut answer = Tcp {
@@ -264,3 +264,6 @@ fn reset_checksum(headers: &Headers, tcp: &crate::packet::Tcp) -> u16 {
         + pair(tcp.offset, tcp.flags);
     !crate::checksum::fold(sum)
 }
+
+#[cfg(test)]
+mod tests;
