@@ -90,8 +90,7 @@ pub fn canary_out(ctx: TcContext) -> i32 {
 #[xdp]
 pub fn canary_trace(ctx: XdpContext) -> u32 {
     let mut frame = XdpFrame::new(&ctx);
-    let handled =
-        start::<_, DRY>(&frame).and_then(|maps| balance(&mut frame, &maps, Way::In, maps.headers()));
+    let handled = start::<_, DRY>(&frame).and_then(|maps| balance(&mut frame, &maps, Way::In, maps.headers()));
     let leave = match handled {
         Ok(()) => 0,
         Err(leave) => 1 + leave as u32,
@@ -110,4 +109,3 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 11] = *b"Apache-2.0\0";
-

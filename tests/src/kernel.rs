@@ -1,10 +1,5 @@
 //! The programs in the kernel, run on single packets (`BPF_PROG_TEST_RUN`), and the maps around them.
-use std::{
-    collections::HashMap as StdHashMap,
-    hash::Hash,
-    thread::sleep,
-    time::Duration,
-};
+use std::{collections::HashMap as StdHashMap, hash::Hash, thread::sleep, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
@@ -44,9 +39,13 @@ impl Kernel {
     pub fn load(full: bool) -> Result<Self> {
         let mut loader = EbpfLoader::new();
         if !full {
-            for (map, entries) in
-                [("FLOWS", 1 << 16), ("TRANSIENT", 1 << 16), ("MEMBERS", 1 << 18), ("NODES", 1 << 14), ("ENDPOINTS", 4_096)]
-            {
+            for (map, entries) in [
+                ("FLOWS", 1 << 16),
+                ("TRANSIENT", 1 << 16),
+                ("MEMBERS", 1 << 18),
+                ("NODES", 1 << 14),
+                ("ENDPOINTS", 4_096),
+            ] {
                 loader.map_max_entries(map, entries);
             }
             for map in ["VERSION_COUNTS", "ENDPOINT_COUNTS", "CHOICES", "SPLITS", "GROUPS", "LEAVES", "VERSIONS"] {
@@ -124,7 +123,9 @@ impl Kernel {
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
         let program = self.ebpf.program(name).with_context(|| name.to_string())?;
         let (ran, verdicts) = match program {
-            Program::Xdp(xdp) => (Xdp::test_run(xdp, options)?, [(2, Verdict::Pass), (1, Verdict::Drop), (3, Verdict::Reset)]),
+            Program::Xdp(xdp) => {
+                (Xdp::test_run(xdp, options)?, [(2, Verdict::Pass), (1, Verdict::Drop), (3, Verdict::Reset)])
+            }
             Program::SchedClassifier(classifier) => (
                 SchedClassifier::test_run(classifier, options)?,
                 [(u32::MAX, Verdict::Pass), (2, Verdict::Drop), (7, Verdict::Reset)],

@@ -90,9 +90,8 @@ fn every_vector_of_the_python_reference() {
 /// Weights with a sum of at most `u32::MAX`, small and large ones, zeros among them.
 fn weights(len: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Vec<u32>> {
     let weight = prop_oneof![Just(0), Just(1), 1..=100_u32, 1..=1_000_000_u32, 1..=u32::MAX / 64];
-    proptest::collection::vec(weight, len).prop_filter("somebody must weigh something", |all| {
-        all.iter().any(|&weight| weight > 0)
-    })
+    proptest::collection::vec(weight, len)
+        .prop_filter("somebody must weigh something", |all| all.iter().any(|&weight| weight > 0))
 }
 
 proptest! {
@@ -302,14 +301,19 @@ fn a_periodic_client_sees_the_weights() {
         let tree = tree(weights, 1).unwrap();
         let mut limits = vec![(0.0, 0.0); weights.len()];
         chances(&tree, tree.root, (1.0, 1.0), &mut limits);
-        periodic(weights, 200_000, |n| pick(&tree, n).0 as usize, |version, share, expected| {
-            // Strata throw their dice independently, so the variance is at most the mean: six sigma, and what the
-            // design promises for these weights.
-            let (low, high) = limits[version];
-            let (low, high) = (low - 6.0 * (high / expected).sqrt(), high + 6.0 * (high / expected).sqrt());
-            assert!((low..=high).contains(&share), "{weights:?}: {share} of the share of {version}, {low}..{high}");
-            assert!((0.74..=1.31).contains(&share), "{weights:?}: {share} of the share");
-        });
+        periodic(
+            weights,
+            200_000,
+            |n| pick(&tree, n).0 as usize,
+            |version, share, expected| {
+                // Strata throw their dice independently, so the variance is at most the mean: six sigma, and what the
+                // design promises for these weights.
+                let (low, high) = limits[version];
+                let (low, high) = (low - 6.0 * (high / expected).sqrt(), high + 6.0 * (high / expected).sqrt());
+                assert!((low..=high).contains(&share), "{weights:?}: {share} of the share of {version}, {low}..{high}");
+                assert!((0.74..=1.31).contains(&share), "{weights:?}: {share} of the share");
+            },
+        );
     }
 }
 
@@ -317,9 +321,14 @@ fn a_periodic_client_sees_the_weights() {
 fn the_test_of_periodic_clients_can_fail() {
     // Without jitter every tenth flow is the canary: a client that opens every tenth sees it always or never.
     let mut outside = 0;
-    periodic(&[9, 1], 200_000, |n| usize::from(n % 10 == 9), |_, share, _| {
-        outside += u32::from(!(0.74..=1.31).contains(&share));
-    });
+    periodic(
+        &[9, 1],
+        200_000,
+        |n| usize::from(n % 10 == 9),
+        |_, share, _| {
+            outside += u32::from(!(0.74..=1.31).contains(&share));
+        },
+    );
     assert!(outside > 0);
 }
 

@@ -64,8 +64,7 @@ fn what_is_understood() {
     for (name, build, l3, l4) in cases {
         let flags = if build.protocol() == TCP { tcp::SYN } else { 0 };
         let (ipv6, key) = (build.src.is_ipv6(), key_of(&build));
-        let want =
-            Headers { kind: Kind::Flow, ipv6, l3, l4, key, flags, fragment_id: 0, inner_l3: 0, inner_l4: 0 };
+        let want = Headers { kind: Kind::Flow, ipv6, l3, l4, key, flags, fragment_id: 0, inner_l3: 0, inner_l4: 0 };
         assert_eq!(parse(&build.frame()[..]), Ok(want), "{name}");
     }
 }

@@ -39,15 +39,15 @@ fn end(ipv6: bool) -> BoxedStrategy<SocketAddr> {
     let word = || prop_oneof![4 => any::<u16>(), 1 => Just(0_u16), 1 => Just(0xffff_u16)];
     (proptest::array::uniform8(word()), word())
         .prop_map(move |(words, port)| {
-        let ip = if ipv6 {
-            IpAddr::from(words)
-        } else {
-            let [a, b, ..] = words.map(u16::to_be_bytes);
-            IpAddr::from([a[0], a[1], b[0], b[1]])
-        };
-        SocketAddr::new(ip, port)
-    })
-    .boxed() // Strategies by value fill a test thread's stack.
+            let ip = if ipv6 {
+                IpAddr::from(words)
+            } else {
+                let [a, b, ..] = words.map(u16::to_be_bytes);
+                IpAddr::from([a[0], a[1], b[0], b[1]])
+            };
+            SocketAddr::new(ip, port)
+        })
+        .boxed() // Strategies by value fill a test thread's stack.
 }
 
 prop_compose! {
