@@ -27,7 +27,7 @@ impl<T: Plain, const N: usize> Plain for [T; N] {}
 macro_rules! map_type {
     ($(#[$meta:meta])* pub struct $name:ident { $($(#[$doc:meta])* pub $field:ident: $ty:ty),* $(,)? }) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(C)]
         pub struct $name { $($(#[$doc])* pub $field: $ty),* }
 
@@ -132,8 +132,8 @@ map_type! {
     pub struct Version {
         /// Group slot.
         pub group: u32,
-        /// Service slot.
-        pub service: u32,
+        /// Zero.
+        pub pad: u32,
         /// Hash of the names of service and version; 0: the slot is free.
         pub name_hash: u64,
     }
@@ -151,8 +151,8 @@ map_type! {
         pub ring_len: u32,
         /// Tree of endpoint weights, or [`EVEN`].
         pub root: u32,
-        /// Zero.
-        pub pad: u32,
+        /// Hash of members and weights: an agent recognizes a group that it need not write again.
+        pub digest: u32,
     }
 }
 map_type! {

@@ -1,13 +1,33 @@
 //! The kernel's side of the agent: loads or adopts the programs, observes the maps, writes plans. Only module with aya.
+mod address;
+mod attach;
+mod device;
+mod layout;
+mod maps;
+mod observe;
+mod plan;
+mod slots;
+mod tables;
+mod trace;
+mod write;
+
 use std::{
     collections::BTreeMap,
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::Duration,
+    time::Instant,
 };
 
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    programs::{Program, ProgramError},
+};
+use canary_common::abi;
 use serde::{Deserialize, Serialize};
 
+pub use self::{layout::LayoutError, maps::MapFailure};
+use self::{layout::Names, maps::Maps};
 use crate::state::{Frontend, Protocol, ServiceId, State};
 
 /// Where a program is attached.
@@ -213,72 +233,254 @@ pub struct MapMemory {
 /// What can go wrong with the data plane.
 #[derive(Debug, thiserror::Error)]
 pub enum DataplaneError {
-    /// To be replaced.
-    #[error("not there yet: {0}")]
-    NotYet(&'static str),
+    /// The pin directory is not on a bpffs, or cannot be made.
+    #[error("{path}: {source}; is a bpffs mounted there (`mount -t bpf bpf /sys/fs/bpf`)?")]
+    PinDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A pin cannot be made or removed.
+    #[error("{path}: {source}")]
+    Pin {
+        /// The pin.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The object cannot be loaded.
+    #[error("loading the kernel programs: {source}; canary needs Linux 6.6, CAP_BPF and CAP_NET_ADMIN")]
+    Load {
+        /// What the kernel said.
+        source: Box<EbpfError>,
+    },
+    /// A program is refused.
+    #[error("program {program}: {source}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// What the kernel said, the verifier's log included.
+        source: Box<ProgramError>,
+    },
+    /// There is no such interface.
+    #[error("interface {interface} is not there: `ip link` lists those that are")]
+    NoInterface {
+        /// Its name.
+        interface: String,
+    },
+    /// A program cannot be attached.
+    #[error("attaching to {}: {source}", .attach.interface)]
+    Attach {
+        /// Where.
+        attach: Attach,
+        /// What the kernel said.
+        source: Box<ProgramError>,
+    },
+    /// A map cannot be used.
+    #[error(transparent)]
+    Map(#[from] MapFailure),
+    /// The state does not fit. Nothing was written.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// Client and virtual address of a probe are of different families.
+    #[error("{from} and {to} are not of one address family")]
+    Families {
+        /// Client.
+        from: SocketAddr,
+        /// Virtual address.
+        to: SocketAddr,
+    },
 }
 
 /// The loaded programs, their maps and links.
 #[derive(Debug)]
-pub struct Dataplane {}
+pub struct Dataplane {
+    ebpf: Ebpf,
+    maps: Maps,
+    links: PathBuf,
+    names: Names,
+    attached: Vec<Attached>,
+    /// The last plan gave something up that a program may still be reading.
+    grace_due: bool,
+}
 
-#[expect(clippy::unused_self, clippy::needless_pass_by_value, reason = "signatures first")]
-#[expect(clippy::missing_errors_doc, reason = "signatures first")]
+/// Directory of a layout's pins: another layout is another directory.
+fn layout_directory(pin: &Path) -> PathBuf {
+    pin.join(format!("v{}", abi::LAYOUT))
+}
+
 impl Dataplane {
-    /// Loads the programs, or adopts the maps, programs and links pinned by an earlier agent.
-    pub fn open(_settings: Settings) -> Result<Self, DataplaneError> {
-        Err(DataplaneError::NotYet("open"))
+    /// Loads the programs, or adopts the maps and links pinned by an earlier agent: its flows go on.
+    ///
+    /// # Errors
+    /// When there is no bpffs, or the kernel refuses a map or a program.
+    pub fn open(settings: &Settings) -> Result<Self, DataplaneError> {
+        let dir = layout_directory(&settings.pin);
+        let (links, programs) = (dir.join("links"), dir.join("programs"));
+        for path in [&links, &programs] {
+            let made = std::fs::create_dir_all(path);
+            made.map_err(|source| DataplaneError::PinDirectory { path: path.clone(), source })?;
+        }
+        let mut loader = EbpfLoader::new();
+        for name in maps::PINNED {
+            loader.map_pin_path(*name, dir.join(name));
+        }
+        let mut ebpf = loader
+            .map_max_entries("FLOWS", settings.capacity.flows.saturating_mul(2))
+            .map_max_entries("TRANSIENT", settings.capacity.transient_flows.saturating_mul(2))
+            .load(OBJECT)
+            .map_err(|source| DataplaneError::Load { source: Box::new(source) })?;
+        load(&mut ebpf, &programs)?;
+        let trace = ebpf.take_map("TRACE").ok_or_else(|| DataplaneError::Pin {
+            path: dir.join("TRACE"),
+            source: io::Error::from(io::ErrorKind::NotFound),
+        })?;
+        let mut maps = Maps::open(&dir, trace)?;
+        let idle = &settings.idle;
+        let ticks = abi::Settings {
+            tcp_ticks: layout::ticks(idle.tcp_seconds),
+            udp_ticks: layout::ticks(idle.udp_seconds),
+            transient_ticks: layout::ticks(idle.transient_seconds),
+            pad: 0,
+        };
+        maps.settings.set(0, &ticks)?;
+        Ok(Self { ebpf, maps, links, names: Names::default(), attached: Vec::new(), grace_due: true })
     }
+
     /// Attaches to exactly these interfaces: adopts or replaces what is there, detaches what is no longer asked for.
-    pub fn attach(&mut self, _wanted: &[Attach]) -> Result<Vec<Attached>, DataplaneError> {
-        Err(DataplaneError::NotYet("attach"))
+    ///
+    /// # Errors
+    /// When an interface is missing or the kernel refuses; what was attached before stays then.
+    pub fn attach(&mut self, wanted: &[Attach]) -> Result<Vec<Attached>, DataplaneError> {
+        self.attached = attach::attach(&mut self.ebpf, &self.links, wanted)?;
+        Ok(self.attached.clone())
     }
-    /// Observes the maps, compares them with `wanted` and writes the difference. `Err` leaves what was in force.
-    pub fn apply(&mut self, _wanted: &State) -> Result<Applied, DataplaneError> {
-        Err(DataplaneError::NotYet("apply"))
+
+    /// Observes the maps, compares them with `wanted` and writes the difference.
+    ///
+    /// # Errors
+    /// A state that does not fit is refused before anything is written. A write that fails leaves a prefix of the plan,
+    /// which is sound, and which the next pass completes.
+    pub fn apply(&mut self, wanted: &State) -> Result<Applied, DataplaneError> {
+        let begin = Instant::now();
+        let observed = self.maps.observe()?;
+        let (tables, names) = layout::lower(&observed, wanted, now())?;
+        let ops = plan::diff(&observed, &tables);
+        // Slots that the last plan gave up may be written now only if no program still reads them.
+        if self.grace_due && !ops.is_empty() {
+            maps::grace_period();
+            self.grace_due = false;
+        }
+        for op in &ops {
+            self.maps.write(op)?;
+            self.grace_due = true;
+        }
+        self.names = names;
+        Ok(Applied { operations: ops.len(), micros: u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX) })
     }
+
     /// The writes that `apply` would make, one line each; writes nothing.
-    pub fn plan(&self, _wanted: &State) -> Result<Vec<String>, DataplaneError> {
-        Err(DataplaneError::NotYet("plan"))
+    ///
+    /// # Errors
+    /// As for [`Self::apply`].
+    pub fn plan(&self, wanted: &State) -> Result<Vec<String>, DataplaneError> {
+        let observed = self.maps.observe()?;
+        let (tables, _) = layout::lower(&observed, wanted, now())?;
+        Ok(plan::diff(&observed, &tables).iter().map(ToString::to_string).collect())
     }
+
     /// Differences between `wanted` and what the maps hold, one sentence each; empty when they agree.
-    pub fn verify(&self, _wanted: &State) -> Result<Vec<String>, DataplaneError> {
-        Err(DataplaneError::NotYet("verify"))
+    ///
+    /// # Errors
+    /// When the maps cannot be read.
+    pub fn verify(&self, wanted: &State) -> Result<Vec<String>, DataplaneError> {
+        let missing = self.plan(wanted)?;
+        let dangling = self.maps.observe()?.dangling().map(|it| format!("a dangling reference: {it}"));
+        Ok(dangling.into_iter().chain(missing.into_iter().map(|op| format!("not in the maps yet: {op}"))).collect())
     }
+
     /// All counters.
+    ///
+    /// # Errors
+    /// When the maps cannot be read.
     pub fn counters(&self) -> Result<Counters, DataplaneError> {
-        Err(DataplaneError::NotYet("counters"))
+        Ok(self.maps.counters(&self.names, now())?)
     }
+
     /// Up to `limit` flows.
-    pub fn flows(&self, _limit: usize) -> Result<Vec<FlowRecord>, DataplaneError> {
-        Err(DataplaneError::NotYet("flows"))
+    ///
+    /// # Errors
+    /// When the maps cannot be read.
+    pub fn flows(&self, limit: usize) -> Result<Vec<FlowRecord>, DataplaneError> {
+        Ok(self.maps.flows(&self.names, limit, now())?)
     }
-    /// Runs the loaded program on a packet without any effect.
-    pub fn trace(&self, _probe: Probe) -> Result<Trace, DataplaneError> {
-        Err(DataplaneError::NotYet("trace"))
+
+    /// Runs the loaded program on a packet without any effect on maps or traffic.
+    ///
+    /// # Errors
+    /// When the addresses do not go together, or the kernel refuses to run it.
+    pub fn trace(&mut self, probe: Probe) -> Result<Trace, DataplaneError> {
+        trace::run(&self.ebpf, &mut self.maps, &self.names, probe)
     }
-    /// Memory of every map.
+
+    /// Memory of every map, as the kernel accounts it.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
     pub fn memory(&self) -> Result<Vec<MapMemory>, DataplaneError> {
-        Err(DataplaneError::NotYet("memory"))
+        trace::memory(&self.ebpf)
     }
+
     /// What is attached now.
     #[must_use]
     pub fn attached(&self) -> Vec<Attached> {
-        Vec::new()
-    }
-    /// Waits until no packet can still be using what the last plan took out of service.
-    #[must_use]
-    pub fn grace(&self) -> Duration {
-        Duration::ZERO
+        self.attached.clone()
     }
 }
 
-/// Removes programs, maps and links pinned under `pin`. Says what it removed.
+/// Loads and pins the programs. The pins are for tools (`bpftool prog`, the yardstick); links hold programs by themselves.
+fn load(ebpf: &mut Ebpf, programs: &Path) -> Result<(), DataplaneError> {
+    for program in ["canary_xdp", "canary_trace", "canary_in", "canary_out"] {
+        let refused = |source| DataplaneError::Program { program, source: Box::new(source) };
+        let path = programs.join(program);
+        let _ = std::fs::remove_file(&path);
+        let pinned = match ebpf.program_mut(program) {
+            Some(Program::Xdp(it)) => it.load().map_err(refused).map(|()| it.pin(&path)),
+            Some(Program::SchedClassifier(it)) => it.load().map_err(refused).map(|()| it.pin(&path)),
+            _ => return Err(refused(ProgramError::NotLoaded)),
+        }?;
+        pinned.map_err(|error| DataplaneError::Pin { path, source: io::Error::other(error) })?;
+    }
+    Ok(())
+}
+
+/// Ticks since boot, by the clock that the programs read.
+fn now() -> u32 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    let nanos = time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs();
+    u32::try_from(nanos >> abi::TICK_SHIFT).unwrap_or(u32::MAX)
+}
+
+/// Removes programs, maps and links pinned under `pin`, links first. Says what it removed.
 ///
 /// # Errors
 /// When a pin cannot be removed.
-pub fn detach(_pin: &Path) -> Result<Vec<PathBuf>, DataplaneError> {
-    Err(DataplaneError::NotYet("detach"))
+pub fn detach(pin: &Path) -> Result<Vec<PathBuf>, DataplaneError> {
+    let mut removed = Vec::new();
+    let layouts = attach::pins(pin).into_iter().filter(|(name, path)| name.starts_with('v') && path.is_dir());
+    for (_, layout) in layouts {
+        for directory in [layout.join("links"), layout.join("programs"), layout] {
+            for (_, path) in attach::pins(&directory).into_iter().filter(|(_, path)| !path.is_dir()) {
+                attach::unpin(&path)?;
+                removed.push(path);
+            }
+            // One that others put something into stays.
+            let _ = std::fs::remove_dir(directory);
+        }
+    }
+    let _ = std::fs::remove_dir(pin);
+    Ok(removed)
 }
 
 /// The compiled kernel programs, as built by `build.rs`.

@@ -1,1 +1,15 @@
-//! End-to-end tests (to come).
+//! What end-to-end tests and the demo share: network namespaces, the story of helloworld in them, servers, clients.
+//!
+//! [`netns`] makes namespaces and runs things in them, [`story`] puts a client, a node and pods together, [`server`]
+//! and [`load`] are the two ends of a connection, [`resources`] is what a user would write, [`agent`] runs the real
+//! `canary` on it, [`stage`] is all of that together, [`tally`] judges what arrived. [`cleanup`] leaves nothing behind.
+pub mod agent;
+pub mod background;
+pub mod cleanup;
+pub mod load;
+pub mod netns;
+pub mod resources;
+pub mod server;
+pub mod stage;
+pub mod story;
+pub mod tally;

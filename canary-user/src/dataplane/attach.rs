@@ -1,0 +1,190 @@
+//! Links between programs and interfaces: pinned, so that they outlive the agent, and replaced in place by the next one.
+use std::path::{Path, PathBuf};
+
+use aya::{
+    Ebpf,
+    programs::{
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
+        links::{FdLink, PinnedLink},
+        tc::{SchedClassifierLink, TcAttachOptions},
+        xdp::XdpLink,
+    },
+};
+
+use super::{Attach, Attached, DataplaneError, Hook, device};
+
+/// One program at one place of one interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    XdpNative,
+    XdpGeneric,
+    In,
+    Out,
+}
+
+impl Place {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::XdpNative => "xdp-native",
+            Self::XdpGeneric => "xdp-generic",
+            Self::In => "tc-in",
+            Self::Out => "tc-out",
+        }
+    }
+}
+
+/// A bpffs refuses dots in names, and interfaces have them (`eth0.100`).
+fn pin_name(place: Place, interface: &str) -> String {
+    format!("{}-{}", place.label(), interface.replace('%', "%25").replace('.', "%2E"))
+}
+
+/// Attaches to exactly the `wanted` interfaces. New places first, then what is no longer wanted goes.
+pub(super) fn attach(ebpf: &mut Ebpf, links: &Path, wanted: &[Attach]) -> Result<Vec<Attached>, DataplaneError> {
+    let mut attached = Vec::new();
+    let mut keep: Vec<String> = Vec::new();
+    for attach in wanted {
+        let interface = attach.interface.as_str();
+        let failed = |source: ProgramError| DataplaneError::Attach { attach: attach.clone(), source: Box::new(source) };
+        if device::index(interface).is_none() {
+            return Err(DataplaneError::NoInterface { interface: interface.into() });
+        }
+        let (mode, mut adopted) = match attach.hook {
+            Hook::Xdp => xdp(ebpf, links, interface, &mut keep).map_err(failed)?,
+            Hook::Tc => {
+                keep.push(pin_name(Place::In, interface));
+                ("tcx", tc(ebpf, links, interface, Place::In).map_err(failed)?)
+            }
+        };
+        keep.push(pin_name(Place::Out, interface));
+        adopted &= tc(ebpf, links, interface, Place::Out).map_err(failed)?;
+        attached.push(Attached { attach: attach.clone(), mode: mode.into(), adopted, warning: warning(attach) });
+    }
+    for (name, path) in pins(links) {
+        if !keep.contains(&name) {
+            unpin(&path)?;
+        }
+    }
+    Ok(attached)
+}
+
+/// XDP on veth meets checksums that the sender left to hardware which is not there; see `docs/adr/0004`.
+fn warning(attach: &Attach) -> Option<String> {
+    (attach.hook == Hook::Xdp && device::driver(&attach.interface).as_deref() == Some("veth")).then(|| {
+        format!(
+            "{} is a veth: its peer leaves checksums unfinished, and XDP cannot tell; \
+             turn that off at the peer (`ethtool -K PEER tx off`) or attach with tc:{0}",
+            attach.interface
+        )
+    })
+}
+
+/// Native where the driver has it, else generic.
+fn xdp(
+    ebpf: &mut Ebpf,
+    links: &Path,
+    interface: &str,
+    keep: &mut Vec<String>,
+) -> Result<(&'static str, bool), ProgramError> {
+    let program: &mut Xdp = program(ebpf, "canary_xdp")?;
+    for (place, mode) in [(Place::XdpNative, "native"), (Place::XdpGeneric, "generic")] {
+        let path = links.join(pin_name(place, interface));
+        if let Some(link) = adopt(&path)
+            && let Ok(link) = XdpLink::try_from(link)
+            && let Ok(id) = program.attach_to_link(link)
+        {
+            drop(program.take_link(id)); // Pinned already: the pin holds it.
+            keep.push(pin_name(place, interface));
+            return Ok((mode, true));
+        }
+    }
+    let mut refused = None;
+    for (place, mode, label) in
+        [(Place::XdpNative, XdpMode::Driver, "native"), (Place::XdpGeneric, XdpMode::Skb, "generic")]
+    {
+        let pinned = program.attach(interface, mode).and_then(|id| {
+            let link = FdLink::try_from(program.take_link(id)?).map_err(other)?;
+            pin(link, &links.join(pin_name(place, interface)))
+        });
+        match pinned {
+            Ok(()) => {
+                keep.push(pin_name(place, interface));
+                return Ok((label, false));
+            }
+            Err(error) => refused = Some(error),
+        }
+    }
+    Err(refused.unwrap_or(ProgramError::NotLoaded))
+}
+
+/// TCX, first in the order: what comes after sees translated packets. Returns whether a link was adopted.
+fn tc(ebpf: &mut Ebpf, links: &Path, interface: &str, place: Place) -> Result<bool, ProgramError> {
+    let (name, side) = match place {
+        Place::Out => ("canary_out", TcAttachType::Egress),
+        _ => ("canary_in", TcAttachType::Ingress),
+    };
+    let program: &mut SchedClassifier = program(ebpf, name)?;
+    let path = links.join(pin_name(place, interface));
+    if let Some(link) = adopt(&path)
+        && let Ok(link) = SchedClassifierLink::try_from(link)
+        && let Ok(id) = program.attach_to_link(link)
+    {
+        drop(program.take_link(id)); // Pinned already: the pin holds it.
+        return Ok(true);
+    }
+    // Answers are translated last on their way out: after what others do at egress.
+    let order = if place == Place::Out { LinkOrder::last() } else { LinkOrder::first() };
+    let id = program.attach_with_options(interface, side, TcAttachOptions::TcxOrder(order))?;
+    pin(FdLink::try_from(program.take_link(id)?).map_err(other)?, &path)?;
+    Ok(false)
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, ProgramError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
+    ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()
+}
+
+/// The link behind a pin, if there is one.
+fn adopt(path: &Path) -> Option<FdLink> {
+    PinnedLink::from_pin(path).ok().map(FdLink::from)
+}
+
+/// Pins a link in place of one whose interface is gone.
+fn pin(link: FdLink, path: &Path) -> Result<(), ProgramError> {
+    let _ = std::fs::remove_file(path);
+    link.pin(path).map(drop).map_err(other)
+}
+
+fn other(error: impl std::error::Error + Send + Sync + 'static) -> ProgramError {
+    ProgramError::IOError(std::io::Error::other(error))
+}
+
+/// Pins in a directory of links: file name and path.
+pub(super) fn pins(links: &Path) -> Vec<(String, PathBuf)> {
+    let entries = std::fs::read_dir(links).into_iter().flatten().flatten();
+    let mut pins: Vec<_> =
+        entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())).collect();
+    pins.sort();
+    pins
+}
+
+/// Removes a pin; its link goes with it, unless somebody else holds it.
+pub(super) fn unpin(path: &Path) -> Result<(), DataplaneError> {
+    std::fs::remove_file(path).map_err(|source| DataplaneError::Pin { path: path.into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_have_no_dots_and_no_two_interfaces_share_one() {
+        let names: std::collections::BTreeSet<String> = ["eth0", "eth0.100", "eth0%2E100", "a-b", "100%"]
+            .iter()
+            .flat_map(|interface| [Place::In, Place::Out].map(|place| pin_name(place, interface)))
+            .collect();
+        assert_eq!(names.len(), 10);
+        assert!(names.iter().all(|name| !name.contains('.')), "{names:?}");
+    }
+}

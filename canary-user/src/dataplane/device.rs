@@ -1,0 +1,59 @@
+//! What the agent asks about network interfaces.
+use std::{ffi::CString, mem::size_of};
+
+/// Index of an interface in this network namespace; `None` when there is none of that name.
+pub(crate) fn index(interface: &str) -> Option<u32> {
+    let name = CString::new(interface).ok()?;
+    // SAFETY: a NUL-terminated string that lives through the call.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
+}
+
+/// `struct ethtool_drvinfo` (linux/ethtool.h), as far as it is looked at.
+#[repr(C)]
+struct DriverInfo {
+    command: u32,
+    driver: [u8; 32],
+    rest: [u8; 160],
+}
+
+const _: () = assert!(size_of::<DriverInfo>() == 196, "the kernel writes as much");
+
+/// Name of an interface's driver, such as `veth`; `None` when the kernel does not say. (sysfs would show the interfaces
+/// of the namespace that mounted it.)
+pub(crate) fn driver(interface: &str) -> Option<String> {
+    const GET_DRIVER_INFO: u32 = 3;
+    const SIOCETHTOOL: u64 = 0x8946;
+    let mut info = DriverInfo { command: GET_DRIVER_INFO, driver: [0; 32], rest: [0; 160] };
+    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).ok();
+    let socket = socket.or_else(|| std::net::UdpSocket::bind(("::1", 0)).ok())?;
+    // SAFETY: all zeros are a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let name = interface.as_bytes();
+    let room = request.ifr_name.get_mut(..name.len()).filter(|_| name.len() < libc::IFNAMSIZ)?;
+    for (to, from) in room.iter_mut().zip(name) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = (&raw mut info).cast();
+    // SAFETY: `request` names an interface and points to a buffer of the size that the command writes.
+    let done = unsafe {
+        libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), SIOCETHTOOL, &raw mut request)
+    };
+    if done != 0 {
+        return None;
+    }
+    let end = info.driver.iter().position(|&byte| byte == 0)?;
+    String::from_utf8(info.driver.get(..end)?.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_has_an_index_and_nothing_else_does() {
+        assert_eq!(index("lo"), Some(1));
+        assert_eq!(index("no-such-thing"), None);
+        assert_eq!(driver("no-such-thing"), None);
+    }
+}

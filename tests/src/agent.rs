@@ -1,0 +1,224 @@
+//! The real agent in the node's namespace, and the real command line that talks to it.
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::{
+    cleanup::{Directory, Running},
+    story::{Story, program},
+};
+
+/// How long the agent may take to start, or to follow a change of its files.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the agent says about an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointState {
+    /// It gets new flows.
+    Serving,
+    /// It only keeps the flows that it has.
+    Draining,
+    /// It is not known.
+    Absent,
+}
+
+/// A running agent, or one that was killed and left its data plane in place.
+#[derive(Debug)]
+pub struct Agent {
+    // In this order: the program ends before its pins and files go.
+    running: Option<Running>,
+    pins: Directory,
+    files: Directory,
+    attach: String,
+    canary: PathBuf,
+}
+
+impl Agent {
+    /// Names the places of an agent for `story`; resources go to [`Agent::config`], then [`Agent::start`] runs it.
+    ///
+    /// # Errors
+    /// When directories cannot be made or `canary` is not built.
+    pub fn new(story: &Story) -> Result<Self> {
+        let files = Directory::temporary()?;
+        for name in ["config", "state"] {
+            fs::create_dir(files.path().join(name))?;
+        }
+        let canary = match std::env::var_os("CANARY_BIN") {
+            Some(path) => PathBuf::from(path),
+            None => program("canary")?,
+        };
+        Ok(Self { running: None, pins: Directory::pins(), files, attach: story.attach(), canary })
+    }
+
+    /// The directory that it watches.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.files.path().join("config")
+    }
+
+    /// Its directory of pins.
+    #[must_use]
+    pub fn pins(&self) -> &Path {
+        self.pins.path()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.files.path().join("agent.sock")
+    }
+
+    /// Starts it in the node's namespace and waits until it answers. It ends with the thread that calls this.
+    ///
+    /// # Errors
+    /// When it does not come up; with the end of its log.
+    pub fn start(&mut self, story: &Story) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let mut command = story.node.command(&self.canary)?;
+        command.arg("agent").arg("--config").arg(self.config()).args(["--attach", &self.attach]);
+        command.arg("--pin").arg(self.pins()).arg("--state").arg(self.files.path().join("state"));
+        command.arg("--socket").arg(self.socket());
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().with_context(|| format!("cannot start {}", self.canary.display()))?;
+        self.running = Some(Running::new(child));
+        let started = Instant::now();
+        while self.call(&["status"]).is_err() {
+            let ended = self.running.as_mut().map(|running| running.child().try_wait()).transpose()?.flatten();
+            if let Some(status) = ended {
+                bail!("the agent ended ({status}):\n{}", self.log());
+            }
+            if started.elapsed() > PATIENCE {
+                let last = self.call(&["status"]).err().map_or_else(String::new, |error| error.to_string());
+                bail!("the agent is not ready after {} s: {last}\n{}", PATIENCE.as_secs(), self.log());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Kills it with SIGKILL: it has no chance to do anything more.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut running = self.running.take().context("the agent does not run")?;
+        running.child().kill().context("kill the agent")?;
+        Ok(())
+    }
+
+    /// Runs `canary --socket … ARGUMENTS` and returns what it prints.
+    ///
+    /// # Errors
+    /// When it fails; with what it said.
+    pub fn call(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.canary);
+        command.arg("--socket").arg(self.socket()).args(arguments).stdin(Stdio::null());
+        let output = command.output().with_context(|| format!("cannot start {}", self.canary.display()))?;
+        ensure!(
+            output.status.success(),
+            "`canary {}` failed ({}): {}",
+            arguments.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Removes programs, maps and links from the kernel, as a user would.
+    ///
+    /// # Errors
+    /// When `canary detach` fails.
+    pub fn detach(&self, story: &Story) -> Result<String> {
+        let pin = self.pins().to_string_lossy().into_owned();
+        let canary = self.canary.to_string_lossy().into_owned();
+        story.node.call(&canary, &["detach", "--pin", &pin])
+    }
+
+    /// What the agent says about `endpoint`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn endpoint(&self, endpoint: SocketAddr) -> Result<EndpointState> {
+        let text = self.call(&["get", "endpoints", "-o", "json"])?;
+        let value: Value = serde_json::from_str(&text).with_context(|| format!("`get endpoints` said {text}"))?;
+        Ok(find_endpoint(&value, &endpoint.to_string()).unwrap_or(EndpointState::Absent))
+    }
+
+    /// Waits until the agent says `wanted` of every one of `endpoints`.
+    ///
+    /// # Errors
+    /// When it does not within half a minute; with the end of its log.
+    pub fn wait_for(&self, endpoints: &[SocketAddr], wanted: &[EndpointState]) -> Result<()> {
+        let started = Instant::now();
+        for endpoint in endpoints {
+            loop {
+                let state = self.endpoint(*endpoint)?;
+                if wanted.contains(&state) {
+                    break;
+                }
+                if started.elapsed() > PATIENCE {
+                    bail!("{endpoint} is {state:?}, not one of {wanted:?}, after {PATIENCE:?}\n{}", self.log());
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+        Ok(())
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.files.path().join("agent.log")
+    }
+
+    /// The end of what the agent wrote to its log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let text = fs::read_to_string(self.log_path()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let end = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default();
+        format!("the agent's log:\n{}", end.join("\n"))
+    }
+}
+
+/// Finds the object that says `address`, wherever the document keeps it.
+fn find_endpoint(value: &Value, address: &str) -> Option<EndpointState> {
+    match value {
+        Value::Array(items) => items.iter().find_map(|item| find_endpoint(item, address)),
+        Value::Object(fields) => {
+            if fields.values().any(|field| field.as_str() == Some(address)) {
+                let drains = fields.get("drains_for_seconds").is_some_and(|seconds| !seconds.is_null());
+                return Some(if drains { EndpointState::Draining } else { EndpointState::Serving });
+            }
+            fields.values().find_map(|field| find_endpoint(field, address))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{EndpointState, find_endpoint};
+
+    #[test]
+    fn an_endpoint_is_found_with_its_state() {
+        let document = json!({ "endpoints": [
+            { "version": "v1", "address": "10.244.1.1:5000", "drains_for_seconds": null },
+            { "version": "v2", "address": "10.244.2.1:5000", "drains_for_seconds": 299 },
+        ]});
+        let cases = [
+            ("10.244.1.1:5000", Some(EndpointState::Serving)),
+            ("10.244.2.1:5000", Some(EndpointState::Draining)),
+            ("10.244.2.1:500", None),
+        ];
+        for (address, expected) in cases {
+            assert_eq!(find_endpoint(&document, address), expected, "{address}");
+        }
+    }
+}
