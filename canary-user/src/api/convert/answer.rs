@@ -5,7 +5,7 @@ use crate::{
         history::{Action, Change, History},
         view::View,
     },
-    api::dto::{ChangeV1, DiagnosticV1, EditedV1, EntryV1, ObjectOutcomeV1, TraceV1, WeightV1},
+    api::dto::{ChangeV1, DiagnosticV1, EditedV1, EntryV1, NotEnforcedV1, ObjectOutcomeV1, TraceV1, WeightV1},
     dataplane::{Probe, Trace},
     state::{Choosing, Rule},
     telemetry::time,
@@ -32,6 +32,11 @@ pub fn edited(edited: &Edited, dry_run: bool) -> EditedV1 {
             .collect(),
         files: edited.files.iter().map(|file| file.display().to_string()).collect(),
         changes: edited.changes.iter().map(ChangeV1::from).collect(),
+        not_enforced: edited
+            .not_enforced
+            .iter()
+            .map(|(service, reason)| NotEnforcedV1 { service: service.to_string(), reason: reason.clone() })
+            .collect(),
         diagnostics: edited.diagnostics.iter().map(DiagnosticV1::from).collect(),
         plan: edited.plan.clone(),
         operations: edited.applied.as_ref().map(|applied| applied.operations),
