@@ -174,6 +174,8 @@ map_type! {
 }
 map_type! {
     /// Both ends of a packet as it is seen: of a client's packet (to the virtual address) or of an endpoint's answer.
+    /// Aligned to 8, because LLVM writes it by eights and the verifier wants those aligned on the stack.
+    #[repr(align(8))]
     pub struct FlowKey {
         /// Source address.
         pub src_be: Addr,
@@ -215,7 +217,7 @@ map_type! {
         pub dst_be: Addr,
         /// Identification.
         pub id_be: u32,
-        /// IP protocol number.
+        /// IP protocol number; 0 for IPv6, which does not tell datagrams apart by it.
         pub protocol: u32,
     }
 }

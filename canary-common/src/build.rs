@@ -16,7 +16,7 @@ pub struct Tree {
     pub nodes: Vec<Node>,
 }
 
-/// Builds the tree of `weights`. `None` when all are zero.
+/// Builds the tree of `weights`. `None` when all are zero, or their sum exceeds 32 bits.
 ///
 /// Items are ordered by falling weight and halved, so that the tree is at most ⌈log₂ n⌉ deep; a node's seed follows from
 /// its place (31·seed + 7 + side). The same as `exact_split.py` of the design, which the test vectors come from.
@@ -73,11 +73,19 @@ fn grow(weights: &[u32], items: &[u32], seed: u64, nodes: &mut Vec<Node>) -> Opt
 /// A Maglev ring (Eisenbud et al., NSDI '16, §3.4): `slots` places, each with an index into `names`, filled in turn by
 /// each entry's own permutation, so that a change of the entries moves few places. `slots` is prime; an entry takes
 /// turns in proportion to its weight. Empty when there is nothing to put in.
+///
+/// Which entry has its turn first follows from the order of `names`, so callers sort them: the same set in another order
+/// gives the same shares (to a slot or two) at other places.
 #[must_use]
 pub fn ring(names: &[(u64, u32)], slots: u32) -> Vec<u32> {
     let heaviest = names.iter().map(|&(_, weight)| weight).max().unwrap_or(0);
-    if heaviest == 0 || slots < 2 {
-        return if heaviest == 0 { Vec::new() } else { vec![0; slots as usize] };
+    if heaviest == 0 {
+        return Vec::new();
+    }
+    if slots < 2 {
+        // One place, or none: the first of the heaviest takes it, never one of weight zero.
+        let first = names.iter().position(|&(_, weight)| weight == heaviest).unwrap_or(0);
+        return vec![u32::try_from(first).unwrap_or(0); slots as usize];
     }
     const FREE: u32 = u32::MAX;
     let mut ring = vec![FREE; slots as usize];
@@ -138,3 +146,6 @@ pub fn name_hash(name: &[u8]) -> u64 {
     hash = (hash ^ (hash >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
     (hash ^ (hash >> 32)).max(1) // 0 marks a free slot.
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,3 +57,6 @@ pub fn of(bytes: &[u8], sum: u32) -> u16 {
     let folded = sum as u16;
     !folded
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,11 +58,7 @@ pub const fn two_way(node: &Node, n: u64) -> (u32, u64) {
     let width = node.quotient as u64 + end_carry - (remainder != 0) as u64;
     let stratum = periods * light + k;
     let place = start + ((keyed(node.seed, stratum) * width) >> 32);
-    if rest == place {
-        (node.to_light, stratum)
-    } else {
-        (node.to_heavy, n - stratum - (rest > place) as u64)
-    }
+    if rest == place { (node.to_light, stratum) } else { (node.to_heavy, n - stratum - (rest > place) as u64) }
 }
 
 /// Scales a 32-bit hash to `0..n` without a division.
@@ -123,3 +119,6 @@ pub const fn version_half(hash: u64) -> u32 {
 pub const fn endpoint_half(hash: u64) -> u32 {
     hash as u32
 }
+
+#[cfg(test)]
+mod tests;

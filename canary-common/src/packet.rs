@@ -369,7 +369,12 @@ impl Headers {
             src_be: self.key.src_be,
             dst_be: self.key.dst_be,
             id_be: self.fragment_id,
-            protocol: u32::from(self.key.protocol),
+            // IPv6 tells datagrams apart by addresses and identification alone (RFC 8200, §4.5): which extension header
+            // comes next in a later fragment says nothing about the transport.
+            protocol: if self.ipv6 { 0 } else { u32::from(self.key.protocol) },
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -11,6 +11,12 @@ pub trait Frame: Packet {
     /// Writes `value` at `offset`; `None` when the frame ends before it does.
     fn write<T: Wire>(&mut self, offset: usize, value: T) -> Option<()>;
 
+    /// Writes an IPv6 address at `offset`.
+    #[inline(always)]
+    fn write_addr(&mut self, offset: usize, addr: &Addr) -> Option<()> {
+        self.write(offset, *addr)
+    }
+
     /// Brings the IPv4 header checksum at `offset` up to date: what it covers changed by `diff`.
     #[inline(always)]
     fn fix_header(&mut self, offset: usize, diff: u32) -> Option<()> {
@@ -70,7 +76,7 @@ const fn addr_diff(ipv6: bool, from: &Addr, to: &Addr) -> u32 {
 /// Writes an address into an IP header at its `offset`.
 #[inline(always)]
 fn put_addr<F: Frame + ?Sized>(frame: &mut F, ipv6: bool, offset: usize, addr: &Addr) -> Option<()> {
-    if ipv6 { frame.write(offset, *addr) } else { frame.write(offset, addr[3]) }
+    if ipv6 { frame.write_addr(offset, addr) } else { frame.write(offset, addr[3]) }
 }
 
 /// Applies `flow` to a packet of it.
@@ -203,7 +209,7 @@ pub fn reset<F: Frame + ?Sized>(frame: &mut F, headers: &Headers) -> Option<()> 
     let (seq_be, ack_be, flags) = if old.flags & tcp::ACK != 0 {
         (old.ack_be, 0, tcp::RST)
     } else {
-        let consumed = payload + u32::from(old.flags & (tcp::SYN | tcp::FIN) != 0);
+        let consumed = payload + u32::from(old.flags & tcp::SYN != 0) + u32::from(old.flags & tcp::FIN != 0);
         (0, u32::from_be(old.seq_be).wrapping_add(consumed).to_be(), tcp::RST | tcp::ACK)
     };
     let mut answer = Tcp {
@@ -258,3 +264,6 @@ fn reset_checksum(headers: &Headers, tcp: &crate::packet::Tcp) -> u16 {
         + pair(tcp.offset, tcp.flags);
     !crate::checksum::fold(sum)
 }
+
+#[cfg(test)]
+mod tests;

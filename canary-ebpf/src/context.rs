@@ -1,12 +1,11 @@
 //! Frames as XDP and TC see them: the only pointer arithmetic of the kernel side.
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
-    helpers::generated::{
-        bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_pull_data, bpf_skb_store_bytes,
-    },
+    helpers::generated::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_pull_data, bpf_skb_store_bytes},
     programs::{TcContext, XdpContext},
 };
 use canary_common::{
+    abi::Addr,
     packet::{Packet, Wire},
     rewrite::{Flavour, Frame},
 };
@@ -82,6 +81,14 @@ impl TcFrame {
     }
 
     #[inline(always)]
+    fn store<T>(&self, offset: usize, value: &T) -> Option<()> {
+        let size = size_of::<T>() as u32;
+        // SAFETY: the helper checks the bounds; headers and integers are initialized and without padding.
+        let done = unsafe { bpf_skb_store_bytes(self.skb, offset as u32, core::ptr::from_ref(value).cast(), size, 0) };
+        if done == 0 { Some(()) } else { None }
+    }
+
+    #[inline(always)]
     fn bounds(&self) -> (usize, usize) {
         // SAFETY: a valid context; the verifier turns these loads into packet pointers.
         unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) }
@@ -110,17 +117,15 @@ const BPF_F_IPV6: u64 = 1 << 7;
 impl Frame for TcFrame {
     #[inline(always)]
     fn write<T: Wire>(&mut self, offset: usize, value: T) -> Option<()> {
-        // SAFETY: the helper checks the bounds and copies `size_of::<T>()` initialized bytes without padding.
-        let done = unsafe {
-            bpf_skb_store_bytes(
-                self.skb,
-                offset as u32,
-                (&raw const value).cast(),
-                size_of::<T>() as u32,
-                0,
-            )
-        };
-        if done == 0 { Some(()) } else { None }
+        self.store(offset, &value)
+    }
+
+    /// LLVM would write an address to the stack by eights, but aligned to four, which the verifier refuses.
+    #[inline(always)]
+    fn write_addr(&mut self, offset: usize, addr: &Addr) -> Option<()> {
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        self.store(offset, &pair(addr[0], addr[1]))?;
+        self.store(offset + size_of::<u64>(), &pair(addr[2], addr[3]))
     }
 
     #[inline(always)]

@@ -100,6 +100,12 @@ impl<const LIVE: bool> Maps<LIVE> {
         Some(Self { scratch: SCRATCH.get_ptr_mut(u32::from(!LIVE))? })
     }
 
+    /// The maps without scratch: for [`canary_common::pipeline::express`], which needs none.
+    #[inline(always)]
+    pub const fn express() -> Self {
+        Self { scratch: core::ptr::null_mut() }
+    }
+
     /// Puts the headers of this run where [`Maps::headers`] of a later look-up finds them.
     #[inline(always)]
     pub fn keep(self, headers: Headers) {

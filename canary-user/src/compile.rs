@@ -45,9 +45,9 @@ pub struct Compiled {
 pub struct ServiceReport {
     /// The VirtualService in force.
     pub virtual_service: Option<Decider>,
-    /// The DestinationRules that define its subsets.
+    /// The `DestinationRules` that define its subsets.
     pub destination_rules: Vec<Decider>,
-    /// The RoutePolicy in force.
+    /// The `RoutePolicy` in force.
     pub route_policy: Option<Decider>,
     /// The state is what the objects say; otherwise it is the last good one, or none.
     pub enforced: bool,
@@ -141,14 +141,14 @@ impl<'a> Compiler<'a, '_> {
             Backend::Service(service) if service.kind != Kind::Virtual => return false,
             Backend::Service(service) if service.addresses.is_empty() && !service.ports.is_empty() => {
                 let message = "the Service has no address, so no traffic can be addressed to it";
-                note(Severity::Warning, "CAN0010", "spec".into(), message, "set `spec.clusterIP`");
+                note(Severity::Warning, "CAN0310", "spec".into(), message, "set `spec.clusterIP`");
             }
             Backend::Service(_) => {}
             Backend::Entry(entry) => {
                 if entry.resolution == Resolution::None {
                     let message =
                         "resolution NONE: connections go where they are addressed to; canary leaves them alone";
-                    note(Severity::Info, "CAN0011", "spec.resolution".into(), message, "");
+                    note(Severity::Info, "CAN0311", "spec.resolution".into(), message, "");
                     return false;
                 }
                 for (position, network) in &entry.networks {
@@ -158,7 +158,7 @@ impl<'a> Compiler<'a, '_> {
                 }
                 if entry.addresses.is_empty() && entry.networks.is_empty() {
                     let message = "the ServiceEntry has no address: canary leaves its traffic alone";
-                    note(Severity::Info, "CAN0011", "spec".into(), message, "set `spec.addresses` to balance it");
+                    note(Severity::Info, "CAN0311", "spec".into(), message, "set `spec.addresses` to balance it");
                 }
             }
         }
@@ -179,7 +179,7 @@ impl<'a> Compiler<'a, '_> {
                 format!("{} has the same host and port and is older: this one is not in force", other.meta.id());
             self.diagnostics.push(meta.diagnostic(
                 Severity::Error,
-                "CAN0012",
+                "CAN0312",
                 "spec.hosts",
                 message,
                 "remove one of the two",
@@ -220,7 +220,7 @@ impl<'a> Compiler<'a, '_> {
         }
     }
 
-    /// VirtualServices whose hosts name nothing that is known: most often `reviews.default`.
+    /// `VirtualServices` whose hosts name nothing that is known: most often `reviews.default`.
     fn routes_without_service(&mut self) {
         for route in self.index.model.virtual_services().iter().filter(|route| route.mesh) {
             let client = route.meta.key.namespace.as_str();
@@ -233,7 +233,7 @@ impl<'a> Compiler<'a, '_> {
                     .map(|full| format!("`{written}` has a dot and is taken literally; write `{full}`"));
                 let remedy = remedy.unwrap_or_else(|| "create it, or correct the name".into());
                 let field = format!("spec.hosts[{position}]");
-                self.diagnostics.push(route.meta.diagnostic(Severity::Warning, "CAN0013", field, message, remedy));
+                self.diagnostics.push(route.meta.diagnostic(Severity::Warning, "CAN0313", field, message, remedy));
             }
         }
     }
@@ -276,7 +276,7 @@ impl<'a> Compiler<'a, '_> {
                         let remedy = "give the services different addresses or ports";
                         self.diagnostics.push(outcome.meta.diagnostic(
                             Severity::Error,
-                            "CAN0012",
+                            "CAN0312",
                             "spec",
                             message,
                             remedy,

@@ -3,9 +3,11 @@
 //! [`netns`] makes namespaces and runs things in them, [`story`] puts a client, a node and pods together, [`server`]
 //! and [`load`] are the two ends of a connection, [`resources`] is what a user would write, [`agent`] runs the real
 //! `canary` on it, [`stage`] is all of that together, [`tally`] judges what arrived. [`cleanup`] leaves nothing behind.
+//! [`kernel`] runs the programs on single packets.
 pub mod agent;
 pub mod background;
 pub mod cleanup;
+pub mod kernel;
 pub mod load;
 pub mod netns;
 pub mod resources;

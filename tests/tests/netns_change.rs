@@ -104,6 +104,7 @@ fn at_the_end_of_its_drain_an_endpoint_s_connections_are_reset_at_once() -> Resu
     let held = stage.hold(100)?;
     let leaving = "helloworld-v2-2";
     let on_it = held.progress().tally().of_instance(leaving);
+    assert!(on_it > 0, "{:?}", held.progress().tally());
     let mut stay = stage.story.endpoints();
     stay.retain(|endpoint| endpoint.pod != leaving);
     stage.publish(&stay)?;

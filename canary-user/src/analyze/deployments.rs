@@ -36,15 +36,26 @@ pub(super) fn run(context: &Context<'_>, report: &mut Report) {
         }
         let mut warn = |code, message, remedy: &str| {
             let field = "spec.template.metadata.labels".to_owned();
-            report.add(Finding { object, severity: Severity::Warning, code, field, message, remedy: remedy.to_owned() });
+            report.add(Finding {
+                object,
+                severity: Severity::Warning,
+                code,
+                field,
+                message,
+                remedy: remedy.to_owned(),
+            });
         };
         for (port, (protocols, names)) in by_port.iter().filter(|(_, (protocols, _))| protocols.len() > 1) {
-            let message = format!("the Services {} use port {port} with different protocols ({})", join(names), join(protocols));
+            let message =
+                format!("the Services {} use port {port} with different protocols ({})", join(names), join(protocols));
             warn("IST0116", message, "let a port number have one protocol");
         }
-        for (target, (numbers, names)) in by_target.iter().filter(|(_, (numbers, names))| numbers.len() > 1 && names.len() > 1) {
+        for (target, (numbers, names)) in
+            by_target.iter().filter(|(_, (numbers, names))| numbers.len() > 1 && names.len() > 1)
+        {
             let numbers: Vec<String> = numbers.iter().map(u64::to_string).collect();
-            let message = format!("the Services {} reach port {target} by different ports ({})", join(names), numbers.join(", "));
+            let message =
+                format!("the Services {} reach port {target} by different ports ({})", join(names), numbers.join(", "));
             warn("IST0137", message, "give them the same port for the same target");
         }
     }
@@ -67,9 +78,9 @@ fn selects(service: &Object, deployment: &Object) -> bool {
 /// By what stands on its Pods, else by what stands on its namespace.
 fn is_in_mesh(context: &Context<'_>, object: &Object) -> bool {
     let template = spec(object).pointer("/template").unwrap_or(&Value::Null);
-    let proxied = template.get("spec").is_some_and(|spec| {
-        list(spec, "containers").iter().any(|container| text(container, "name") == "istio-proxy")
-    });
+    let proxied = template
+        .get("spec")
+        .is_some_and(|spec| list(spec, "containers").iter().any(|container| text(container, "name") == "istio-proxy"));
     let said = |kind: &str| {
         let metadata = template.get("metadata").map(|metadata| pairs(metadata, kind)).unwrap_or_default();
         metadata.into_iter().find(|(key, _)| *key == INJECT).map(|(_, value)| value.eq_ignore_ascii_case("true"))

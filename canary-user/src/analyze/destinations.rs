@@ -82,7 +82,8 @@ fn exists(context: &Context<'_>, object: &Object, destination: &Destination<'_>,
     };
     match destination.value.get("port").filter(|port| !port.is_null()) {
         None if host.ports.len() > 1 => {
-            let message = format!("\"{name}\" has the ports {}, and the destination does not say which", joined(&host.ports));
+            let message =
+                format!("\"{name}\" has the ports {}, and the destination does not say which", joined(&host.ports));
             error("IST0112", destination.field.clone(), message, "add `port: {number: …}`".to_owned());
         }
         None => {}
@@ -143,5 +144,7 @@ fn splits_of(other: &Object, host: &str) -> usize {
     }
     let routes = list(spec(other), "http").iter().flat_map(|rule| list(rule, "route"));
     let destinations = routes.filter_map(|route| route.get("destination"));
-    destinations.filter(|destination| text(destination, "host") == host && !text(destination, "subset").is_empty()).count()
+    destinations
+        .filter(|destination| text(destination, "host") == host && !text(destination, "subset").is_empty())
+        .count()
 }

@@ -27,7 +27,8 @@ pub(super) fn addresses(context: &Context<'_>, report: &mut Report) {
                 severity: Severity::Warning,
                 code: "IST0134",
                 field: format!("spec.ports[{index}].protocol"),
-                message: "a TCP port needs addresses: without them its traffic cannot be told from that of other hosts".to_owned(),
+                message: "a TCP port needs addresses: without them its traffic cannot be told from that of other hosts"
+                    .to_owned(),
                 remedy: "add `spec.addresses`, or say another protocol if it is one".to_owned(),
             });
         }
@@ -71,7 +72,10 @@ pub(super) fn conflicts(context: &Context<'_>, report: &mut Report) {
                 severity: Severity::Warning,
                 code: CONFLICT,
                 field: "spec.ports".to_owned(),
-                message: format!("{host}:{port} has different protocols ({}) together with {with}", protocols.join(", ")),
+                message: format!(
+                    "{host}:{port} has different protocols ({}) together with {with}",
+                    protocols.join(", ")
+                ),
                 remedy: "say the same protocol in all of them, or limit them with `exportTo`".to_owned(),
             });
         }

@@ -32,7 +32,10 @@ pub(super) fn run(context: &Context<'_>, report: &mut Report) {
                     code: "IST0101",
                     field: field.clone(),
                     message: format!("referenced gateway not found: \"{written}\""),
-                    remedy: format!("{}one in another namespace is written `namespace/name`", did_you_mean(name, known)),
+                    remedy: format!(
+                        "{}one in another namespace is written `namespace/name`",
+                        did_you_mean(name, known)
+                    ),
                 });
             }
             if !gateway.is_some_and(|gateway| serves(gateway, &hosts, &object.namespace)) {

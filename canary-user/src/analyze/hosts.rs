@@ -71,7 +71,11 @@ impl Hosts {
             let selector = spec.get("workloadSelector").map(|selector| labels(selector.get("labels")));
             let host = Host { ports: numbers(spec, "number"), selector };
             for name in texts(spec, "hosts") {
-                found.insert(&scopes(&texts(spec, "exportTo"), &entry.namespace), &full_name(name, &entry.namespace), &host);
+                found.insert(
+                    &scopes(&texts(spec, "exportTo"), &entry.namespace),
+                    &full_name(name, &entry.namespace),
+                    &host,
+                );
             }
         }
         for service in context.core("Service") {

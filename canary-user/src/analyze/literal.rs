@@ -17,7 +17,9 @@ pub(super) fn run(context: &Context<'_>, report: &mut Report) {
             severity: Severity::Warning,
             code: CODE,
             field,
-            message: format!("\"{host}\" has a dot, so it is taken as it stands and is not the Service that it looks like"),
+            message: format!(
+                "\"{host}\" has a dot, so it is taken as it stands and is not the Service that it looks like"
+            ),
             remedy: format!("write \"{meant}\""),
         });
     };

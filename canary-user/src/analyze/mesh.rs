@@ -68,7 +68,10 @@ pub(super) fn conflicts(context: &Context<'_>, report: &mut Report) {
                 severity: Severity::Error,
                 code: "IST0109",
                 field: "spec.hosts".to_owned(),
-                message: format!("claims the host {host} in the mesh, as {} does; only the oldest is in force", others.join(", ")),
+                message: format!(
+                    "claims the host {host} in the mesh, as {} does; only the oldest is in force",
+                    others.join(", ")
+                ),
                 remedy: "merge their rules into one VirtualService, or limit one with `exportTo`".to_owned(),
             });
         }

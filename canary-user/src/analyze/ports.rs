@@ -13,8 +13,21 @@ const MANAGED: (&str, [&str; 3]) = (
 );
 /// Protocols that a port name (before the first dash) or `appProtocol` may say.
 const PROTOCOLS: [&str; 15] = [
-    "tcp", "udp", "grpc", "grpc-web", "http", "http_proxy", "http2", "https", "tls", "mongo", "redis", "mysql", "hbone",
-    "kubernetes.io/h2c", "kubernetes.io/ws",
+    "tcp",
+    "udp",
+    "grpc",
+    "grpc-web",
+    "http",
+    "http_proxy",
+    "http2",
+    "https",
+    "tls",
+    "mongo",
+    "redis",
+    "mysql",
+    "hbone",
+    "kubernetes.io/h2c",
+    "kubernetes.io/ws",
 ];
 /// Ports that are TCP whatever they are called: SMTP, DNS, `MySQL`, `MongoDB`.
 const WELL_KNOWN_PORTS: [u64; 4] = [25, 53, 3306, 27017];

@@ -14,8 +14,7 @@ pub(super) const SAME_PREFIX: &str = "CAN0203";
 const COVERS_MAX: usize = 8;
 const SECTIONS: [&str; 3] = ["http", "tls", "tcp"];
 /// Fields that narrow an HTTP match, apart from the path's prefix.
-const SINGLE: [&str; 7] =
-    ["method", "authority", "scheme", "port", "gateways", "sourceNamespace", "ignoreUriCase"];
+const SINGLE: [&str; 7] = ["method", "authority", "scheme", "port", "gateways", "sourceNamespace", "ignoreUriCase"];
 /// Fields that narrow it by each of their keys.
 const KEYED: [&str; 4] = ["headers", "queryParams", "withoutHeaders", "sourceLabels"];
 
@@ -83,7 +82,10 @@ fn repeated(object: &Object, section: &str, report: &mut Report) {
         let entries = list(rule, "match");
         if entries.is_empty() {
             if let Some(first) = catch_all {
-                let why = format!("{} has no match either; only the last rule can have none", rule_name(object, section, first));
+                let why = format!(
+                    "{} has no match either; only the last rule can have none",
+                    rule_name(object, section, first)
+                );
                 unreachable(index, why, "give the earlier one a match, or remove one of them");
             }
             catch_all = Some(index);
@@ -102,7 +104,11 @@ fn repeated(object: &Object, section: &str, report: &mut Report) {
             }
         }
         if repeats == entries.len() {
-            unreachable(index, "all its matches are used by earlier rules".to_owned(), "remove it, or change its matches");
+            unreachable(
+                index,
+                "all its matches are used by earlier rules".to_owned(),
+                "remove it, or change its matches",
+            );
         }
     }
     report_ineffective(object, section, "IST0131", &ineffective, report);

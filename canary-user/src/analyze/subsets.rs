@@ -71,7 +71,8 @@ pub(super) fn unselected(context: &Context<'_>, report: &mut Report) {
             if !selected {
                 let name = text(subset, "name");
                 let labels: Vec<String> = wanted.iter().map(|(key, value)| format!("{key}={value}")).collect();
-                let message = format!("subset \"{name}\" selects no workload: none has the labels {}", labels.join(", "));
+                let message =
+                    format!("subset \"{name}\" selects no workload: none has the labels {}", labels.join(", "));
                 let remedy = "correct the labels, or start its workload".to_owned();
                 warn("IST0173", format!("spec.subsets[{index}].labels"), message, remedy);
             }

@@ -129,8 +129,7 @@ fn check_balancer(balancer: Option<&Value>, path: &str, faults: &mut Faults) {
 const MAGLEV_LIMIT: u64 = 5_000_011;
 
 fn is_prime(number: u64) -> bool {
-    number >= 2
-        && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
+    number >= 2 && (2..=number.isqrt()).all(|divisor| !number.is_multiple_of(divisor))
 }
 
 fn check_number(value: Option<&Value>, field: &str, low: f64, high: f64, expected: &'static str, faults: &mut Faults) {

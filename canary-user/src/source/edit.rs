@@ -8,13 +8,7 @@ use self::{
     names::{Named, named},
     patch::{Place, apply, weight_patch},
 };
-use super::{
-    Object, documents,
-    object::object_nodes,
-    parse,
-    similar::did_you_mean,
-    yaml::Node,
-};
+use super::{Object, documents, object::object_nodes, parse, similar::did_you_mean, yaml::Node};
 
 mod names;
 mod patch;
@@ -161,7 +155,8 @@ pub fn set_weights(
     let wanted = assign(&rule, object, weights)?;
     let expected = expected(text, object, &rule, &wanted);
     for place in [Place::Last, Place::First] {
-        let patches: Vec<_> = wanted.iter().filter_map(|&(entry, weight)| weight_patch(text, entry, weight, place)).collect();
+        let patches: Vec<_> =
+            wanted.iter().filter_map(|&(entry, weight)| weight_patch(text, entry, weight, place)).collect();
         let edited = apply(text, patches);
         if bodies(&edited) == expected {
             return Ok(edited);

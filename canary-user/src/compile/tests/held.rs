@@ -1,5 +1,5 @@
 //! One invalid object never takes a valid one down: whoever it concerns keeps the last good state.
-use super::{codes, compile_text, compiled, endpoints_of, join, only, pod, reviews, route, summary};
+use super::{compile_text, compiled, join, only, pod, reviews, route, summary};
 use crate::state::State;
 
 const SPLIT: &str = "  http: [{route: [{destination: {host: reviews, subset: v1}, weight: 90}, {destination: {host: reviews, subset: v2}, weight: 10}]}]";
@@ -13,12 +13,16 @@ fn what_is_invalid_or_not_enforced_keeps_the_last_good_state() {
     let vs = route(SPLIT);
     let policy = "apiVersion: canary.io/v1alpha1\nkind: RoutePolicy\nmetadata: {name: p}\nspec: {targetRef: {name: reviews}, rules: [{name: 'http[0]', sources: [10.0.0.0/99]}]}";
     let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s, labels: {kubernetes.io/service-name: reviews}}\naddressType: IPv4\nendpoints: [{addresses: [nonsense]}]";
-    let broken_pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: b, labels: {app: reviews}}\nstatus: {podIP: nonsense}";
+    let broken_pod =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: b, labels: {app: reviews}}\nstatus: {podIP: nonsense}";
     let cases = [
         ("an invalid VirtualService", join(&[&reviews(), &vs.replace("weight: 90", "weight: -90")])),
         ("one of the wrong shape", join(&[&reviews(), &vs.replace("weight: 90", "weight: {a: b}")])),
         ("one without rules", join(&[&reviews(), &route("  http: []")])),
-        ("one that needs the request", join(&[&reviews(), &vs.replace("{route:", "{match: [{uri: {prefix: /x}}], route:")])),
+        (
+            "one that needs the request",
+            join(&[&reviews(), &vs.replace("{route:", "{match: [{uri: {prefix: /x}}], route:")]),
+        ),
         ("an invalid DestinationRule", join(&[&reviews().replace("name: v3, labels", "name: v2, labels"), &vs])),
         ("an invalid Service", join(&[&reviews().replace("port: 9080", "port: 99080"), &vs])),
         ("an invalid RoutePolicy", join(&[&reviews(), &vs, policy])),
@@ -31,7 +35,8 @@ fn what_is_invalid_or_not_enforced_keeps_the_last_good_state() {
         let report = compiled.services.values().next().unwrap();
         assert!(!report.enforced && report.reason.is_some() && report.rules.is_empty(), "{name}: {report:?}");
         let said = compiled.diagnostics.iter().any(|found| {
-            found.message.contains("service default/reviews:9080/tcp is not enforced") && found.message.ends_with("it keeps its last good state")
+            found.message.contains("service default/reviews:9080/tcp is not enforced")
+                && found.message.ends_with("it keeps its last good state")
         });
         assert!(said, "{name}: {:#?}", compiled.diagnostics);
         let fresh = compile_text(&text, &State::default());
@@ -42,7 +47,12 @@ fn what_is_invalid_or_not_enforced_keeps_the_last_good_state() {
 #[test]
 fn others_are_not_touched() {
     let other = "apiVersion: v1\nkind: Service\nmetadata: {name: other}\nspec: {clusterIP: 10.96.0.2, selector: {app: other}, ports: [{name: http, port: 80}]}";
-    let world = join(&[&reviews(), &route(&SPLIT.replace("weight: 90", "weight: -90")), other, &pod("other", "v1", "10.4.0.1")]);
+    let world = join(&[
+        &reviews(),
+        &route(&SPLIT.replace("weight: 90", "weight: -90")),
+        other,
+        &pod("other", "v1", "10.4.0.1"),
+    ]);
     let compiled = compile_text(&world, &good());
     assert_eq!(
         summary(&compiled.state),
@@ -60,23 +70,20 @@ fn a_held_service_follows_its_addresses() {
     let moved = reviews().replace("10.96.0.1", "10.96.0.77");
     let compiled = compile_text(&join(&[&moved, &route("  http: []")]), &good());
     let frontends: Vec<String> = compiled.state.frontends.keys().map(ToString::to_string).collect();
-    assert_eq!((frontends, only(&compiled)), (vec!["10.96.0.77:9080/tcp".to_owned()], "http[0]{v1:90 v2:10}".to_owned()));
+    assert_eq!(
+        (frontends, only(&compiled)),
+        (vec!["10.96.0.77:9080/tcp".to_owned()], "http[0]{v1:90 v2:10}".to_owned())
+    );
 }
 
 #[test]
 fn an_invalid_virtual_service_counts_only_where_it_would_be_in_force() {
-    let older = route(SPLIT).replace("metadata: {name: reviews}", "metadata: {name: a, creationTimestamp: '2020-01-01T00:00:00Z'}");
-    let broken = route("  http: []").replace("metadata: {name: reviews}", "metadata: {name: b, creationTimestamp: '2021-01-01T00:00:00Z'}");
+    let older = route(SPLIT)
+        .replace("metadata: {name: reviews}", "metadata: {name: a, creationTimestamp: '2020-01-01T00:00:00Z'}");
+    let broken = route("  http: []")
+        .replace("metadata: {name: reviews}", "metadata: {name: b, creationTimestamp: '2021-01-01T00:00:00Z'}");
     let compiled = compiled(&[&reviews(), &older, &broken]);
     assert_eq!(only(&compiled), "http[0]{v1:90 v2:10}");
     let gateway_only = route("  gateways: [gw]\n  http: []");
     assert_eq!(only(&super::compiled(&[&reviews(), &gateway_only])), "default{default:1}");
-}
-
-#[test]
-fn the_later_of_two_objects_of_one_name_is_in_force() {
-    let compiled = compiled(&[&reviews(), &route(SPLIT), &route(&SPLIT.replace("weight: 90", "weight: 80"))]);
-    assert_eq!(only(&compiled), "http[0]{v1:80 v2:10}");
-    assert_eq!(codes(&compiled), ["CAN0006 "]);
-    assert_eq!(endpoints_of(&compiled, "v2"), "10.0.2.1:9080");
 }
