@@ -151,7 +151,7 @@ pub fn express<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T) -> Optio
     }
     let reply = flow.state & flow_state::REPLY != 0;
     if flow.seen != now {
-        let ended = headers.key.protocol == UDP && now.wrapping_sub(flow.seen) > tables.settings().udp_ticks;
+        let ended = headers.key.protocol == UDP && now.saturating_sub(flow.seen) > tables.settings().udp_ticks;
         if ended && !reply {
             return None;
         }
