@@ -568,3 +568,6 @@ fn endpoint_of<T: Tables>(tables: &T, version: u32, index: u64, exact: bool) -> 
     let slot = tables.member(place)?;
     Some((slot, tables.endpoint(slot)?))
 }
+
+#[cfg(test)]
+mod tests;
