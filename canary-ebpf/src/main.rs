@@ -13,7 +13,7 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use canary_common::{
-    pipeline::{Way, balance, express, headers},
+    pipeline::{Express, Way, balance, express, headers},
     rewrite::{Frame, reset},
     verdict::{Leave, Verdict},
 };
@@ -26,8 +26,13 @@ use crate::{
 /// Handles a packet, counts the reason if it is left alone; a reset is written into the frame.
 #[inline(always)]
 fn run<F: Frame>(frame: &mut F, way: Way) -> Verdict {
-    if express(frame, &Maps::<LIVE>::express()).is_some() {
-        return Verdict::Pass;
+    match express(frame, &Maps::<LIVE>::express(), way) {
+        Express::Done => return Verdict::Pass,
+        Express::NotOurs => {
+            count_leave(Leave::NoService);
+            return Leave::NoService.verdict();
+        }
+        Express::Long => {}
     }
     let leave = match start::<F, LIVE>(frame) {
         Ok(maps) => match balance(frame, &maps, way, maps.headers()) {

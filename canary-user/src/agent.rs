@@ -4,8 +4,10 @@
 //! write the difference. A pass that fails leaves what was in force, says so in the status and is tried again. The
 //! loop owns the kernel's side and blocks, so it has a thread of its own ([`run`]); everything else talks to it
 //! through [`wake::Handle`].
+#![forbid(unsafe_code)]
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     error::Error,
     sync::{Arc, mpsc},
     time::{Duration, Instant},
@@ -25,6 +27,7 @@ use crate::{
     },
     dataplane::{Applied, Attach},
     source::directory::Directory,
+    state::State,
 };
 
 pub mod documents;
@@ -64,6 +67,8 @@ pub struct Agent<K> {
     view: View,
     publish: watch::Sender<Arc<View>>,
     failures_in_a_row: u32,
+    /// When flows of endpoints that went away must end: passes are due then, not up to a resync later.
+    drains: BTreeSet<Instant>,
     clock: fn() -> u64,
 }
 
@@ -102,6 +107,7 @@ impl<K: Kernel> Agent<K> {
             view,
             publish,
             failures_in_a_row: 0,
+            drains: BTreeSet::new(),
             clock: place.clock,
         };
         Ok((agent, published))
@@ -186,10 +192,13 @@ impl<K: Kernel> Agent<K> {
         turn
     }
 
-    /// Time until the next pass: soon after a failure, else the resync.
+    /// Time until the next pass: soon after a failure, else when a drain ends, else the resync.
     fn delay(&self) -> Duration {
         match self.failures_in_a_row {
-            0 => RESYNC,
+            0 => self
+                .drains
+                .first()
+                .map_or(RESYNC, |end| end.saturating_duration_since(Instant::now()).max(RETRY).min(RESYNC)),
             failures => RETRY.saturating_mul(1 << (failures - 1).min(16)).min(RESYNC),
         }
     }
@@ -233,6 +242,11 @@ impl<K: Kernel> Agent<K> {
             tracing::info!(operations = applied.operations, micros = applied.micros, "applied");
         }
 
+        let now = Instant::now();
+        self.drains.retain(|end| *end > now);
+        // A second more, because the data plane counts whole ones.
+        let ends = drained(&self.memory.state, &wanted.state).map(|seconds| now + Duration::from_secs(seconds + 1));
+        self.drains.extend(ends);
         let changes = history::changes(&self.memory.state, &wanted.state);
         let entry = self.history.record((self.clock)(), author, action, undoes, changes).map(|entry| entry.id);
         let memory = Memory { state: wanted.state.clone(), objects: wanted.objects.clone() };
@@ -302,6 +316,8 @@ impl<K: Kernel> Agent<K> {
             let passed = self.pass(author, edit.what.action(), draft.undoes).map_err(EditError::NotInForce)?;
             (edited.applied, edited.entry) = (Some(passed.applied), passed.entry);
         }
+        let reports = if edit.dry_run { &after.reports } else { &self.view.reports };
+        edited.not_enforced = edit::not_enforced(reports, &draft.objects);
         edited.objects = draft.objects;
         Ok(edited)
     }
@@ -341,6 +357,21 @@ enum Turn {
 struct Passed {
     applied: Applied,
     entry: Option<u64>,
+}
+
+/// For how many seconds each version drains that lost endpoints between two states, without repetition.
+fn drained(old: &State, new: &State) -> impl Iterator<Item = u64> {
+    let mut seconds = BTreeSet::new();
+    for (id, service) in &old.services {
+        for (name, version) in &service.versions {
+            let now = new.services.get(id).and_then(|service| service.versions.get(name));
+            let stays = |endpoint| now.is_some_and(|now| now.endpoints.contains_key(endpoint));
+            if !version.endpoints.keys().all(stays) {
+                seconds.insert(u64::from(now.unwrap_or(version).drain_seconds));
+            }
+        }
+    }
+    seconds.into_iter()
 }
 
 /// An error and its causes in one line.

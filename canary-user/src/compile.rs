@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod endpoints;
+mod held;
 mod index;
 pub mod limits;
 mod refusal;
@@ -111,6 +112,8 @@ struct Outcome {
     meta: Meta,
     frontends: Vec<Frontend>,
     result: Result<Service, Refused>,
+    /// What stays in force if there is no new state.
+    held: Option<Service>,
     report: ServiceReport,
 }
 
@@ -191,7 +194,13 @@ impl<'a> Compiler<'a, '_> {
         let frontends =
             addresses.iter().map(|addr| Frontend { addr: *addr, port: port.number, protocol: port.protocol });
         let frontends = frontends.collect();
-        self.outcomes.insert(id, Outcome { meta: meta.clone(), frontends, result: built, report });
+        let held = self.last.services.get(&id).map(|last| match &built {
+            Err(refused) if held::endpoints_are_known(refused) => {
+                held::with_endpoints_of_now(self.index, backend, port, family, last)
+            }
+            _ => last.clone(),
+        });
+        self.outcomes.insert(id, Outcome { meta: meta.clone(), frontends, result: built, held, report });
     }
 
     /// Services whose own object is invalid: whatever was in force of them stays.
@@ -203,7 +212,7 @@ impl<'a> Compiler<'a, '_> {
                 _ => continue,
             };
             let namespace = &broken.meta.key.namespace;
-            for id in self.last.services.keys() {
+            for (id, last) in &self.last.services {
                 if id.namespace != *namespace || !hosts.contains(id.name.as_str()) || self.outcomes.contains_key(id) {
                     continue;
                 }
@@ -213,6 +222,7 @@ impl<'a> Compiler<'a, '_> {
                     meta: broken.meta.clone(),
                     frontends: frontends.collect(),
                     result: Err(Refused::new(&broken.meta, "", refusal)),
+                    held: Some(last.clone()),
                     report: ServiceReport::default(),
                 };
                 self.outcomes.insert(id.clone(), outcome);
@@ -257,12 +267,8 @@ impl<'a> Compiler<'a, '_> {
                     Some(service)
                 }
                 Err(refused) => {
-                    let held = self
-                        .last
-                        .services
-                        .get(&id)
-                        .cloned()
-                        .filter(|held| room.take(held, outcome.frontends.len()).is_ok());
+                    let frontends = outcome.frontends.len();
+                    let held = outcome.held.take().filter(|held| room.take(held, frontends).is_ok());
                     self.diagnostics.push(refused.diagnostic(&id, held.is_some()));
                     outcome.report.reason = Some(refused.refusal.to_string());
                     outcome.report.rules.clear();

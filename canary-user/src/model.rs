@@ -26,6 +26,7 @@ mod settings;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod traffic_policy;
 mod virtual_service;
 
 pub(crate) use broken::{Broken, Concerns};

@@ -1,5 +1,5 @@
 //! The programs in the kernel, run on single packets (`BPF_PROG_TEST_RUN`), and the maps around them.
-use std::{collections::HashMap as StdHashMap, hash::Hash, thread::sleep, time::Duration};
+use std::{collections::BTreeMap, thread::sleep, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
@@ -12,6 +12,8 @@ use canary_common::{
     host::{Memory, image::Image},
     verdict::{Leave, Verdict},
 };
+
+pub mod traffic;
 
 /// Everything that the object file holds.
 pub const PROGRAMS: [&str; 4] = ["canary_xdp", "canary_trace", "canary_in", "canary_out"];
@@ -169,7 +171,7 @@ impl Kernel {
         Ok(memory)
     }
 
-    fn entries<K: Pod + Eq + Hash, V: Pod>(&self, name: &str) -> Result<StdHashMap<K, V>> {
+    fn entries<K: Pod + Ord, V: Pod>(&self, name: &str) -> Result<BTreeMap<K, V>> {
         let map: HashMap<&MapData, K, V> = HashMap::try_from(self.map(name)?)?;
         Ok(map.iter().collect::<Result<_, _>>()?)
     }

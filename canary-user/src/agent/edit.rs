@@ -10,11 +10,12 @@ use crate::{
     dataplane::Applied,
     diagnostic::Diagnostic,
     source::{self, write::WriteError},
+    state::ServiceId,
 };
 
 mod draft;
 
-pub(crate) use draft::{Ground, new_errors, want_strictly};
+pub(crate) use draft::{Ground, new_errors, not_enforced, want_strictly};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +79,8 @@ pub struct Edited {
     pub files: Vec<PathBuf>,
     /// Weights that changed (would change).
     pub changes: Vec<Change>,
+    /// Services that these objects decide about and that are not enforced as written, and why.
+    pub not_enforced: Vec<(ServiceId, String)>,
     /// Findings about the objects that were touched.
     pub diagnostics: Vec<Diagnostic>,
     /// Map writes of a dry run.

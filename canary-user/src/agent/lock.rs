@@ -107,6 +107,17 @@ pub fn remove_stale(socket: &Path) -> Result<(), LockError> {
     }
 }
 
+/// A socket that is removed when this is dropped. Drop it before its lock.
+#[derive(Debug)]
+pub struct SocketFile(pub PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // The next agent removes what stays.
+        let _ = remove_stale(&self.0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,7 +17,7 @@ use crate::{
     agent::{
         Agent, Place,
         kernel::{Kernel, KernelError, pin_remedy},
-        lock::{self, Lock, LockError},
+        lock::{self, Lock, LockError, SocketFile},
         notify::Notifier,
         pass::PassError,
         settings::Settings,
@@ -126,6 +126,8 @@ pub struct Running {
     stop: watch::Sender<bool>,
     ended: oneshot::Receiver<()>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// Fields are dropped in order: the socket goes while its lock is held.
+    _socket: SocketFile,
     _locks: [Lock; 3],
 }
 
@@ -156,6 +158,7 @@ impl Running {
             let _inside = runtime.enter();
             api::socket::bind(&settings.socket, settings.socket_group.as_deref())?
         };
+        let socket = SocketFile(settings.socket.clone());
         let metrics = settings.metrics.map(|address| runtime.block_on(telemetry::server::bind(address))).transpose()?;
 
         let notifier = Notifier::default();
@@ -190,7 +193,7 @@ impl Running {
                 }
             }));
         }
-        Ok(Self { handle, metrics: address, notifier, stop, ended, tasks, _locks: locks })
+        Ok(Self { handle, metrics: address, notifier, stop, ended, tasks, _socket: socket, _locks: locks })
     }
 
     /// Ends the loop and the listeners and removes the socket. The data plane stays in place.

@@ -357,3 +357,28 @@ fn the_loop_runs_until_it_is_stopped() {
     assert_eq!(runtime.block_on(handle.ask(Ask::Counters)).unwrap_err(), wake::Stopped);
     assert_eq!(kernel.inside().state.services.len(), 1, "the data plane stays");
 }
+
+#[test]
+fn weights_that_are_written_but_not_enforced_are_not_called_done() {
+    let beta = |v1, v2| route(v1, v2).replace("- route:", "- match: [{uri: {prefix: /beta}}]\n    route:");
+    let mut world = World::new(&route(90, 10));
+    world.write("route.yaml", &beta(90, 10));
+    world.pass();
+    let edited = world.set(&[("v1", 1), ("v2", 1)]).unwrap();
+    assert_eq!(edited.not_enforced.len(), 1, "{edited:?}");
+    assert_eq!(world.weights(), pairs(&[("v1", 90), ("v2", 10)]), "the last good state");
+    assert_eq!(fs::read_to_string(world.path("route.yaml")).unwrap(), beta(1, 1));
+}
+
+#[test]
+fn a_pass_is_due_when_a_drain_ends() {
+    let mut world = World::new(&route(90, 10).replace(
+        "  name: helloworld\nspec:\n  hosts",
+        "  name: helloworld\n  annotations: {canary.io/drain: 5s}\nspec:\n  hosts",
+    ));
+    assert_eq!(world.agent.delay(), RESYNC);
+    world.write("pods.yaml", &pods(&[("v1", 1)]));
+    world.pass();
+    let delay = world.agent.delay();
+    assert!(delay > Duration::from_secs(4) && delay <= Duration::from_secs(6), "{delay:?}");
+}

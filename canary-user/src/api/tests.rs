@@ -216,6 +216,9 @@ fn the_socket_is_for_owner_and_group_and_goes_with_the_agent() {
     let mode = fs::metadata(whole.socket()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
     whole.stop();
+    assert!(!whole.socket().exists());
+    // As after kill -9.
+    drop(std::os::unix::net::UnixListener::bind(whole.socket()).unwrap());
     assert!(matches!(whole.client().get::<Value>("/v1/status"), Err(ClientError::NoAgent { .. })));
     // What a dead agent leaves is no obstacle.
     let opened = whole.kernel.clone();

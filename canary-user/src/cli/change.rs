@@ -74,7 +74,8 @@ pub(super) fn report(screen: &mut Screen<'_>, edited: &EditedV1, output: Output)
         }
         Format::Table | Format::Wide => print(screen, edited)?,
     }
-    Ok(Exit::Done)
+    // Written is not enough: who sets weights wants them in force.
+    Ok(if edited.not_enforced.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
 fn print(screen: &mut Screen<'_>, edited: &EditedV1) -> Result<(), Failure> {
@@ -88,6 +89,10 @@ fn print(screen: &mut Screen<'_>, edited: &EditedV1) -> Result<(), Failure> {
     for found in edited.diagnostics.iter().filter(|found| found.severity != "info") {
         super::diagnostic(screen, found, "")?;
     }
+    for service in &edited.not_enforced {
+        let title = screen.paint("not enforced", Paint::Bad);
+        screen.line(format!("{title}: {}: {}", service.service, service.reason))?;
+    }
     if let Some(plan) = &edited.plan {
         screen.line(format!("{} map writes{}", plan.len(), if plan.is_empty() { "." } else { ":" }))?;
         for operation in plan {
@@ -95,7 +100,11 @@ fn print(screen: &mut Screen<'_>, edited: &EditedV1) -> Result<(), Failure> {
         }
     }
     if let Some(operations) = edited.operations {
-        let text = screen.paint("in force", Paint::Good);
+        let text = if edited.not_enforced.is_empty() {
+            screen.paint("in force", Paint::Good)
+        } else {
+            screen.paint("written, but not in force as written", Paint::Bad)
+        };
         let entry =
             edited.entry.map(|entry| format!("; entry {entry}, `canary undo` takes it back")).unwrap_or_default();
         screen.line(format!("{text} ({operations} map writes{entry})"))?;

@@ -56,7 +56,7 @@ pub(crate) fn key(frontend: &Frontend) -> ServiceKey {
         addr_be: words(frontend.addr),
         port_be: frontend.port.to_be(),
         protocol: number(frontend.protocol),
-        pad: 0,
+        pad: [0; 5],
     }
 }
 

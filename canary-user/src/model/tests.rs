@@ -200,3 +200,39 @@ fn ports_without_a_known_name_are_sniffed_unless_their_number_is_known() {
         "in appProtocol only"
     );
 }
+
+#[test]
+fn traffic_policies_by_istios_rules() {
+    let long = "a duration of at least 1ms, such as 3s";
+    let cases: [(&str, String); 14] = [
+        ("connectionPool: {tcp: {connectTimeout: 30ms, idleTimeout: 1h30m}}", String::new()),
+        ("connectionPool: {http: {http2KeepAlive: {interval: 15s}}}", String::new()),
+        ("connectionPool: {tcp: {connectTimeout: 10us}}", format!("connectionPool.tcp.connectTimeout: `10us` is not {long}")),
+        ("outlierDetection: {interval: soon}", format!("outlierDetection.interval: `soon` is not {long}")),
+        ("outlierDetection: {interval: -1s}", format!("outlierDetection.interval: `-1s` is not {long}")),
+        ("outlierDetection: {maxEjectionPercent: 101}", "outlierDetection.maxEjectionPercent: `101` is not a percentage from 0 to 100".into()),
+        ("loadBalancer: {warmup: {duration: 5s}, warmupDurationSecs: 5s}", "loadBalancer.warmupDurationSecs: loadBalancer.warmup and loadBalancer.warmupDurationSecs exclude each other".into()),
+        ("loadBalancer: {simple: RANDOM, consistentHash: {useSourceIp: true}}", "loadBalancer.consistentHash: loadBalancer.simple and loadBalancer.consistentHash exclude each other".into()),
+        ("loadBalancer: {consistentHash: {useSourceIp: true, httpHeaderName: a}}", "loadBalancer.consistentHash: exactly one of `httpHeaderName`, `httpCookie`, `useSourceIp` and `httpQueryParameterName` is needed, 2 are set".into()),
+        ("loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 65537}}}", String::new()),
+        ("loadBalancer: {warmup: {duration: 5s, aggression: 0}}", "loadBalancer.warmup.aggression: `0` is not a number above 0".into()),
+        ("tunnel: {targetHost: a}", "tunnel.targetPort: required, but missing".into()),
+        ("tunnel: {targetHost: a, targetPort: 1}, proxyProtocol: {}", "proxyProtocol: tunnel and proxyProtocol exclude each other".into()),
+        ("portLevelSettings: [{port: {number: 80}, outlierDetection: {interval: 0s}}]", format!("portLevelSettings[0].outlierDetection.interval: `0s` is not {long}")),
+    ];
+    for (policy, expected) in cases {
+        let yaml =
+            format!("{ISTIO}DestinationRule\nmetadata: {{name: a}}\nspec: {{host: a, trafficPolicy: {{{policy}}}}}");
+        let (_, found) = read(&yaml);
+        let errors = found.iter().filter(|found| found.severity == Severity::Error);
+        let errors: Vec<String> = errors.map(|found| format!("{}: {}", found.field, found.message)).collect();
+        let wanted = if expected.is_empty() { Vec::new() } else { vec![format!("spec.trafficPolicy.{expected}")] };
+        assert_eq!(errors, wanted, "{policy}");
+    }
+    let selector = |value: &str| {
+        format!(
+            "{ISTIO}DestinationRule\nmetadata: {{name: a}}\nspec: {{host: a, workloadSelector: {{matchLabels: {{app: '{value}'}}}}}}"
+        )
+    };
+    assert_eq!((read(&selector("a")).0.broken().len(), read(&selector("*")).0.broken().len()), (0, 1));
+}

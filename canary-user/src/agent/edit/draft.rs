@@ -268,6 +268,22 @@ pub(crate) fn new_errors(old: &Wanted, new: &Wanted) -> Vec<Diagnostic> {
     pass::errors(&new.diagnostics).filter(|found| !known.contains(&key(found))).cloned().collect()
 }
 
+/// Services that one of these objects decides about and that are not enforced as written.
+pub(crate) fn not_enforced(
+    reports: &BTreeMap<ServiceId, ServiceReport>,
+    objects: &[(String, Outcome)],
+) -> Vec<(ServiceId, String)> {
+    let touched = |report: &ServiceReport| {
+        let mut deciders = report.virtual_service.iter().chain(&report.destination_rules).chain(&report.route_policy);
+        deciders.any(|decider| objects.iter().any(|(id, _)| *id == decider.object))
+    };
+    reports
+        .iter()
+        .filter(|(_, report)| !report.enforced && touched(report))
+        .map(|(id, report)| (id.clone(), report.reason.clone().unwrap_or_default()))
+        .collect()
+}
+
 /// Tries a draft without memory of what was good: a broken object must not hide behind its last good form.
 pub(crate) fn want_strictly(snapshot: &Snapshot, memory: &Memory) -> Wanted {
     pass::want(snapshot, &Memory { state: memory.state.clone(), objects: BTreeMap::new() })

@@ -1,7 +1,7 @@
 //! Requests that change or try something, and their answers.
 use serde::{Deserialize, Serialize};
 
-use super::DiagnosticV1;
+use super::{DiagnosticV1, NotEnforcedV1};
 
 /// `POST /v1/weights`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +96,8 @@ pub struct EditedV1 {
     pub files: Vec<String>,
     /// Weights before and after.
     pub changes: Vec<ChangeV1>,
+    /// Services of these objects that are not enforced as written.
+    pub not_enforced: Vec<NotEnforcedV1>,
     /// Findings about the objects.
     pub diagnostics: Vec<DiagnosticV1>,
     /// Map writes of a dry run, in order.
