@@ -40,7 +40,11 @@ fn every_hook_attaches_is_taken_over_replaced_and_let_go() -> Result<()> {
             drop(first);
             let mut second = Dataplane::open(&settings)?;
             let attached = second.attach(&wanted(hook))?;
-            assert_eq!((attached[0].mode.as_str(), attached[0].adopted), (mode, true), "the agent died, the link did not");
+            assert_eq!(
+                (attached[0].mode.as_str(), attached[0].adopted),
+                (mode, true),
+                "the agent died, the link did not"
+            );
         }
         Ok(())
     })??;
