@@ -46,7 +46,7 @@ fn grow(weights: &[u32], items: &[u32], seed: u64, nodes: &mut Vec<Node>) -> Opt
     let child = |nodes: &mut Vec<Node>, items: &[u32], side: u64| {
         grow(weights, items, seed.wrapping_mul(31).wrapping_add(7 + side), nodes)
     };
-    let (to_left, to_right) = match (sum(weights, left), sum(weights, right)) {
+    let (left_child, right_child) = match (sum(weights, left), sum(weights, right)) {
         (0, 0) => return None,
         (_, 0) => return child(nodes, left, 0),
         (0, _) => return child(nodes, right, 1),
@@ -56,7 +56,7 @@ fn grow(weights: &[u32], items: &[u32], seed: u64, nodes: &mut Vec<Node>) -> Opt
     let total = u32::try_from(w_left + w_right).ok()?;
     // Equal sides: the right one counts as the lighter, as in the reference.
     let (light, to_light, to_heavy) =
-        if w_right > w_left { (w_left, to_left, to_right) } else { (w_right, to_right, to_left) };
+        if w_right > w_left { (w_left, left_child, right_child) } else { (w_right, right_child, left_child) };
     let light = u32::try_from(light).ok()?;
     nodes.push(Node {
         seed: node_seed(seed),
@@ -78,6 +78,7 @@ fn grow(weights: &[u32], items: &[u32], seed: u64, nodes: &mut Vec<Node>) -> Opt
 /// gives the same shares (to a slot or two) at other places.
 #[must_use]
 pub fn ring(names: &[(u64, u32)], slots: u32) -> Vec<u32> {
+    const FREE: u32 = u32::MAX;
     let heaviest = names.iter().map(|&(_, weight)| weight).max().unwrap_or(0);
     if heaviest == 0 {
         return Vec::new();
@@ -87,7 +88,6 @@ pub fn ring(names: &[(u64, u32)], slots: u32) -> Vec<u32> {
         let first = names.iter().position(|&(_, weight)| weight == heaviest).unwrap_or(0);
         return vec![u32::try_from(first).unwrap_or(0); slots as usize];
     }
-    const FREE: u32 = u32::MAX;
     let mut ring = vec![FREE; slots as usize];
     let mut left = slots;
     // offset, skip, place in the permutation, credit

@@ -58,20 +58,14 @@ pub const fn two_way(node: &Node, n: u64) -> (u32, u64) {
     let width = node.quotient as u64 + end_carry - (remainder != 0) as u64;
     let stratum = periods * light + k;
     let place = start + ((keyed(node.seed, stratum) * width) >> 32);
-    if rest == place {
-        (node.to_light, stratum)
-    } else {
-        (node.to_heavy, n - stratum - (rest > place) as u64)
-    }
+    if rest == place { (node.to_light, stratum) } else { (node.to_heavy, n - stratum - (rest > place) as u64) }
 }
 
 /// Scales a 32-bit hash to `0..n` without a division.
 #[inline(always)]
 #[must_use]
 pub const fn scale(hash: u32, n: u32) -> u32 {
-    #[expect(clippy::cast_possible_truncation, reason = "less than n")]
-    let scaled = ((hash as u64 * n as u64) >> 32) as u32;
-    scaled
+    ((hash as u64 * n as u64) >> 32) as u32
 }
 
 #[inline(always)]

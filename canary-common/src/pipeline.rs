@@ -240,12 +240,7 @@ const fn opens(protocol: u8, flags: u8) -> bool {
 
 /// `None`: the entry is of a flow that has ended, and this packet opens a new one.
 #[inline(always)]
-fn established<T: Tables>(
-    tables: &T,
-    headers: &Headers,
-    entry: T::Entry,
-    now: u32,
-) -> Result<Option<Flow>, Leave> {
+fn established<T: Tables>(tables: &T, headers: &Headers, entry: T::Entry, now: u32) -> Result<Option<Flow>, Leave> {
     let flow = tables.flow(entry);
     if over(tables, headers, &flow, now, Table::Established)? {
         tables.forget(Table::Established, tables.place(&opposite(&headers.key, &flow)));

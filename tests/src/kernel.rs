@@ -37,13 +37,17 @@ impl Kernel {
     /// Loads all programs, with maps of full size or with small ones that take no time to make.
     ///
     /// # Errors
-    /// When the kernel refuses: without CAP_BPF and CAP_NET_ADMIN, or by the verifier's word.
+    /// When the kernel refuses: without `CAP_BPF` and `CAP_NET_ADMIN`, or by the verifier's word.
     pub fn load(full: bool) -> Result<Self> {
         let mut loader = EbpfLoader::new();
         if !full {
-            for (map, entries) in
-                [("FLOWS", 1 << 16), ("TRANSIENT", 1 << 16), ("MEMBERS", 1 << 18), ("NODES", 1 << 14), ("ENDPOINTS", 4_096)]
-            {
+            for (map, entries) in [
+                ("FLOWS", 1 << 16),
+                ("TRANSIENT", 1 << 16),
+                ("MEMBERS", 1 << 18),
+                ("NODES", 1 << 14),
+                ("ENDPOINTS", 4_096),
+            ] {
                 loader.map_max_entries(map, entries);
             }
             for map in ["VERSION_COUNTS", "ENDPOINT_COUNTS", "CHOICES", "SPLITS", "GROUPS", "LEAVES", "VERSIONS"] {
@@ -121,7 +125,9 @@ impl Kernel {
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
         let program = self.ebpf.program(name).with_context(|| name.to_string())?;
         let (ran, verdicts) = match program {
-            Program::Xdp(xdp) => (Xdp::test_run(xdp, options)?, [(2, Verdict::Pass), (1, Verdict::Drop), (3, Verdict::Reset)]),
+            Program::Xdp(xdp) => {
+                (Xdp::test_run(xdp, options)?, [(2, Verdict::Pass), (1, Verdict::Drop), (3, Verdict::Reset)])
+            }
             Program::SchedClassifier(classifier) => (
                 SchedClassifier::test_run(classifier, options)?,
                 [(u32::MAX, Verdict::Pass), (2, Verdict::Drop), (7, Verdict::Reset)],
@@ -254,6 +260,21 @@ impl Dice {
         (x ^ (x >> 31)) % below.max(1)
     }
 
+    /// The same in 32 bits.
+    pub fn word(&mut self, below: u32) -> u32 {
+        u32::try_from(self.roll(below.into())).unwrap_or(0)
+    }
+
+    /// Any byte.
+    pub fn byte(&mut self) -> u8 {
+        u8::try_from(self.roll(256)).unwrap_or(0)
+    }
+
+    /// A place in something of this length.
+    pub fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.roll(len as u64)).unwrap_or(0)
+    }
+
     /// True `percent` times in a hundred.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.roll(100) < percent
@@ -264,7 +285,7 @@ impl Dice {
     /// # Panics
     /// When there are none.
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        let at = usize::try_from(self.roll(of.len() as u64)).unwrap_or(0);
+        let at = self.index(of.len());
         *of.get(at).expect("something to pick from")
     }
 }

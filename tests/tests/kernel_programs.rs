@@ -25,8 +25,8 @@ fn packet(number: u32, flags: u8) -> Vec<u8> {
 }
 
 fn loaded(image: &Image) -> Kernel {
-    let mut kernel = Kernel::load(false).unwrap();
-    kernel.write(image).unwrap();
+    let mut kernel = Kernel::load(false).expect("the programs load");
+    kernel.write(image).expect("the maps take the image");
     kernel
 }
 
@@ -60,7 +60,8 @@ fn draws_are_counted_once_for_each_flow() {
         if number % 100 == 0 {
             let memory = kernel.memory(&image).unwrap();
             assert_eq!(memory.draws, BTreeMap::from([(0, u64::from(number) + 1)]));
-            let flows = memory.versions.iter().map(|(&version, counts)| (version, counts.flows)).collect::<BTreeMap<_, _>>();
+            let flows =
+                memory.versions.iter().map(|(&version, counts)| (version, counts.flows)).collect::<BTreeMap<_, _>>();
             assert_eq!(flows, versions, "the kernel's flows went where the host says");
         }
     }

@@ -74,7 +74,7 @@ fn size(ring: &[u32]) -> u32 {
 
 #[test]
 fn ring_sizes_are_primes_in_order() {
-    let prime = |n: u32| n == 1 || (2..n).take_while(|d| d * d <= n).all(|d| n % d != 0);
+    let prime = |n: u32| n == 1 || (2..n).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d));
     for pair in RING_SIZES.windows(2) {
         assert!(pair[0] < pair[1]);
     }
@@ -171,7 +171,8 @@ fn a_ring_is_a_function_of_its_entries_in_order() {
     turned.reverse();
     let (one, other) = (ring(&entries, 1_021), ring(&turned, 1_021));
     assert_eq!(one, ring(&entries, 1_021));
-    let by_name = |ring: &[u32], entries: &[(u64, u32)]| ring.iter().map(|&at| entries[at as usize].0).collect::<Vec<_>>();
+    let by_name =
+        |ring: &[u32], entries: &[(u64, u32)]| ring.iter().map(|&at| entries[at as usize].0).collect::<Vec<_>>();
     assert_ne!(by_name(&one, &entries), by_name(&other, &turned), "if these agree, nobody needs to sort any more");
     for (share, turned) in shares(&one, 10).into_iter().zip(shares(&other, 10).into_iter().rev()) {
         assert!(share.abs_diff(turned) <= 1, "the shares do not depend on the order");

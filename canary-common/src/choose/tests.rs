@@ -1,12 +1,13 @@
-//! Exact splits against the slow reference and against their guarantees; keyed ones as statistics.
+//! Exact splits against the slow reference and against their guarantees.
+mod keyed;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    abi::{LEAF, mapped},
+    abi::LEAF,
     build::{Tree, tree},
     limits::SPLIT_DEPTH,
-    packet::{TCP, UDP},
 };
 
 /// Item, and number inside the item, of the n-th flow.
@@ -25,12 +26,12 @@ fn pick(tree: &Tree, n: u64) -> (u32, u64) {
 mod reference {
     fn keyed(seed: u128, k: u128) -> u128 {
         let m = u128::from(u64::MAX);
-        let seeded = (seed & m) * 0xD6E8_FEB8_6659_FD93 & m;
-        let mut x = ((k * 0x9E37_79B9_7F4A_7C15 & m) + seeded) & m;
+        let seeded = ((seed & m) * 0xD6E8_FEB8_6659_FD93) & m;
+        let mut x = (((k * 0x9E37_79B9_7F4A_7C15) & m) + seeded) & m;
         x ^= x >> 32;
-        x = x * 0xD6E8_FEB8_6659_FD93 & m;
+        x = (x * 0xD6E8_FEB8_6659_FD93) & m;
         x ^= x >> 29;
-        (x * 0xBF58_476D_1CE4_E5B9 & m) >> 32
+        ((x * 0xBF58_476D_1CE4_E5B9) & m) >> 32
     }
 
     fn two_way(n: u128, right: u128, total: u128, seed: u128) -> (bool, u128) {
@@ -90,9 +91,8 @@ fn every_vector_of_the_python_reference() {
 /// Weights with a sum of at most `u32::MAX`, small and large ones, zeros among them.
 fn weights(len: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Vec<u32>> {
     let weight = prop_oneof![Just(0), Just(1), 1..=100_u32, 1..=1_000_000_u32, 1..=u32::MAX / 64];
-    proptest::collection::vec(weight, len).prop_filter("somebody must weigh something", |all| {
-        all.iter().any(|&weight| weight > 0)
-    })
+    proptest::collection::vec(weight, len)
+        .prop_filter("somebody must weigh something", |all| all.iter().any(|&weight| weight > 0))
 }
 
 proptest! {
@@ -302,14 +302,19 @@ fn a_periodic_client_sees_the_weights() {
         let tree = tree(weights, 1).unwrap();
         let mut limits = vec![(0.0, 0.0); weights.len()];
         chances(&tree, tree.root, (1.0, 1.0), &mut limits);
-        periodic(weights, 200_000, |n| pick(&tree, n).0 as usize, |version, share, expected| {
-            // Strata throw their dice independently, so the variance is at most the mean: six sigma, and what the
-            // design promises for these weights.
-            let (low, high) = limits[version];
-            let (low, high) = (low - 6.0 * (high / expected).sqrt(), high + 6.0 * (high / expected).sqrt());
-            assert!((low..=high).contains(&share), "{weights:?}: {share} of the share of {version}, {low}..{high}");
-            assert!((0.74..=1.31).contains(&share), "{weights:?}: {share} of the share");
-        });
+        periodic(
+            weights,
+            200_000,
+            |n| pick(&tree, n).0 as usize,
+            |version, share, expected| {
+                // Strata throw their dice independently, so the variance is at most the mean: six sigma, and what the
+                // design promises for these weights.
+                let (low, high) = limits[version];
+                let (low, high) = (low - 6.0 * (high / expected).sqrt(), high + 6.0 * (high / expected).sqrt());
+                assert!((low..=high).contains(&share), "{weights:?}: {share} of the share of {version}, {low}..{high}");
+                assert!((0.74..=1.31).contains(&share), "{weights:?}: {share} of the share");
+            },
+        );
     }
 }
 
@@ -317,105 +322,13 @@ fn a_periodic_client_sees_the_weights() {
 fn the_test_of_periodic_clients_can_fail() {
     // Without jitter every tenth flow is the canary: a client that opens every tenth sees it always or never.
     let mut outside = 0;
-    periodic(&[9, 1], 200_000, |n| usize::from(n % 10 == 9), |_, share, _| {
-        outside += u32::from(!(0.74..=1.31).contains(&share));
-    });
+    periodic(
+        &[9, 1],
+        200_000,
+        |n| usize::from(n % 10 == 9),
+        |_, share, _| {
+            outside += u32::from(!(0.74..=1.31).contains(&share));
+        },
+    );
     assert!(outside > 0);
-}
-
-fn client(n: u32) -> Addr {
-    mapped((0x0a00_0000 + n).to_be())
-}
-
-fn flow(n: u32) -> FlowKey {
-    FlowKey {
-        src_be: client(n % 64),
-        dst_be: mapped(0xcb00_7101_u32.to_be()),
-        src_port_be: u16::try_from(32_768 + n / 64).unwrap().to_be(),
-        dst_port_be: 80_u16.to_be(),
-        protocol: TCP,
-        pad: [0; 3],
-    }
-}
-
-/// Six sigma of a binomial.
-fn binomial(trials: u32, share: f64) -> f64 {
-    6.0 * (f64::from(trials) * share * (1.0 - share)).sqrt()
-}
-
-#[test]
-fn keyed_shares_are_within_six_sigma() {
-    let keys = 1_000_000;
-    for (name, salt) in [("one", 1), ("two", crate::build::name_hash(b"default/helloworld"))] {
-        // A million flows of 64 clients, and a million clients in a row: the least random keys there are.
-        let hashes: [(&str, &dyn Fn(u32) -> u64); 2] =
-            [("flow", &|n| hash_flow(&flow(n), salt)), ("client", &|n| hash_client(&client(n), salt))];
-        for (kind, hash) in hashes {
-            for half in [version_half, endpoint_half] {
-                for percent in [1, 5, 10, 50, 90] {
-                    let got = (0..keys).filter(|&n| scale(half(hash(n)), 100) < percent).count();
-                    let share = f64::from(percent) / 100.0;
-                    let off = (f64::from(u32::try_from(got).unwrap()) - f64::from(keys) * share).abs();
-                    assert!(off < binomial(keys, share), "{name}, {kind}: {got} of {keys} at {percent} %");
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn the_halves_of_a_hash_are_independent() {
-    // Were they not, the clients of the canary would all meet the same endpoint.
-    let mut table = [[0_u32; 4]; 4];
-    for n in 0..160_000 {
-        let hash = hash_client(&client(n), 5);
-        table[scale(version_half(hash), 4) as usize][scale(endpoint_half(hash), 4) as usize] += 1;
-    }
-    for count in table.into_iter().flatten() {
-        assert!((f64::from(count) - 10_000.0).abs() < binomial(160_000, 1.0 / 16.0), "{table:?}");
-    }
-}
-
-#[test]
-fn services_do_not_share_their_canaries() {
-    let chosen = |n, salt| scale(version_half(hash_client(&client(n), salt)), 10) == 0;
-    let both = (0..100_000).filter(|&n| chosen(n, 1) && chosen(n, 2)).count();
-    let off = (f64::from(u32::try_from(both).unwrap()) - 1_000.0).abs();
-    assert!(off < binomial(100_000, 0.01), "{both} of 100 000 in both, 1 000 expected");
-}
-
-#[test]
-fn all_of_the_key_counts() {
-    let base = flow(1);
-    let others = [
-        FlowKey { src_be: client(9), ..base },
-        FlowKey { dst_be: client(9), ..base },
-        FlowKey { src_port_be: 9, ..base },
-        FlowKey { dst_port_be: 9, ..base },
-        FlowKey { protocol: UDP, ..base },
-        FlowKey { src_be: base.dst_be, dst_be: base.src_be, ..base },
-        FlowKey { src_be: [1, 0, base.src_be[2], base.src_be[3]], ..base },
-        FlowKey { src_be: [0, 1, base.src_be[2], base.src_be[3]], ..base },
-    ];
-    for other in others {
-        assert_ne!(hash_flow(&other, 1), hash_flow(&base, 1), "{other:?}");
-    }
-    assert_ne!(hash_flow(&base, 1), hash_flow(&base, 2));
-}
-
-proptest! {
-    /// `ends` as `compile` makes them: v1 up to its weight, v2 up to the sum.
-    #[test]
-    fn raising_the_second_version_takes_no_key_away_from_it(
-        hash: u32, one in 1..=u32::MAX / 2, two in 0..=u32::MAX / 4, more in 0..=u32::MAX / 4,
-    ) {
-        let second = |one: u32, two: u32| scale(hash, one + two) >= one;
-        prop_assert!(!second(one, two) || second(one, two + more));
-        prop_assert!(!second(one, two) || second(one - one.min(more), two + one.min(more)), "at a constant sum");
-    }
-
-    #[test]
-    fn a_scaled_hash_is_below_its_bound(hash: u32, bound in 1..=u32::MAX) {
-        prop_assert!(scale(hash, bound) < bound);
-    }
 }

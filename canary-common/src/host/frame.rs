@@ -211,8 +211,7 @@ fn ip(src: IpAddr, dst: IpAddr, next: u8, payload: &[u8], ttl: u8, id: u16, opti
 pub fn icmp_error(from: IpAddr, to: IpAddr, kind: u8, quoted: &[u8]) -> Vec<u8> {
     let mut message = vec![kind, 1, 0, 0, 0, 0, 5, 0];
     message.extend(quoted);
-    let (protocol, extra) =
-        if from.is_ipv6() { (58, pseudo(from, to, 58, message.len())) } else { (1, 0) };
+    let (protocol, extra) = if from.is_ipv6() { (58, pseudo(from, to, 58, message.len())) } else { (1, 0) };
     let checksum = !folded(extra + sum(&message));
     put(&mut message, 2, checksum);
     let mut frame = ethernet(from.is_ipv6(), &[]);
@@ -318,7 +317,7 @@ pub fn fragments(frame: &[u8], first: usize, id: u32) -> Option<[Vec<u8>; 2]> {
         } else {
             put(&mut part, l3 + 2, u16::from_be_bytes(length(header + bytes.len())));
             put(&mut part, l3 + 4, u16::try_from(id & 0xffff).unwrap_or(0));
-            put(&mut part, l3 + 6, offset / 8 | more << 13);
+            put(&mut part, l3 + 6, (offset / 8) | (more << 13));
             put(&mut part, l3 + 10, 0);
             let checksum = !folded(sum(part.get(l3..)?));
             put(&mut part, l3 + 10, checksum);

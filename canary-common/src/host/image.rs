@@ -12,8 +12,8 @@ use std::{
 
 use crate::{
     abi::{
-        Addr, EVEN, Endpoint, Group, LEAF, Leaf, NONE, Node, Rule, Service, ServiceKey, Settings, Split, Version, mapped,
-        range,
+        Addr, EVEN, Endpoint, Group, LEAF, Leaf, NONE, Node, Rule, Service, ServiceKey, Settings, Split, Version,
+        mapped, range,
     },
     build::{Tree, name_hash, ring, ring_size, tree},
 };
@@ -146,7 +146,8 @@ impl Image {
     /// Slot of the newest endpoint with this address.
     #[must_use]
     pub fn endpoint(&self, at: SocketAddr) -> Option<u32> {
-        let found = self.endpoints.iter().rposition(|it| it.addr_be == addr(at.ip()) && it.port_be == at.port().to_be());
+        let found =
+            self.endpoints.iter().rposition(|it| it.addr_be == addr(at.ip()) && it.port_be == at.port().to_be());
         found.and_then(|found| u32::try_from(found).ok())
     }
 
@@ -228,9 +229,8 @@ impl Image {
     }
 
     fn endpoint_slot(&mut self, version: u32, at: SocketAddr) -> u32 {
-        let serves = |slot: &u32| {
-            self.endpoints.get(*slot as usize).is_some_and(|it| it.version == version && it.drain_by == 0)
-        };
+        let serves =
+            |slot: &u32| self.endpoints.get(*slot as usize).is_some_and(|it| it.version == version && it.drain_by == 0);
         if let Some(slot) = self.endpoint(at).filter(serves) {
             return slot;
         }

@@ -64,8 +64,7 @@ fn what_is_understood() {
     for (name, build, l3, l4) in cases {
         let flags = if build.protocol() == TCP { tcp::SYN } else { 0 };
         let (ipv6, key) = (build.src.is_ipv6(), key_of(&build));
-        let want =
-            Headers { kind: Kind::Flow, ipv6, l3, l4, key, flags, fragment_id: 0, inner_l3: 0, inner_l4: 0 };
+        let want = Headers { kind: Kind::Flow, ipv6, l3, l4, key, flags, fragment_id: 0, inner_l3: 0, inner_l4: 0 };
         assert_eq!(parse(&build.frame()[..]), Ok(want), "{name}");
     }
 }
@@ -201,7 +200,7 @@ pub(crate) fn mutated() -> impl Strategy<Value = Vec<u8>> {
     let base = (any::<bool>(), any::<bool>(), kinds, tags, options, 0..4_u8);
     let changes = proptest::collection::vec((0..120_usize, any::<u8>()), 0..4);
     (base, changes, 0..160_usize).prop_map(|((udp, ipv6, extensions, tags, options, form), changes, len)| {
-        let about = Build { extensions, tags, options, ..build(if udp { UDP } else { TCP }, ipv6) };
+        let about = Build { tags, options, extensions, ..build(if udp { UDP } else { TCP }, ipv6) };
         let mut frame = match form {
             0 => icmp_error(about.dst.ip(), about.src.ip(), 3, &about.frame()[14..]),
             1 => fragments(&about.frame(), 8, 1).unwrap()[usize::from(udp)].clone(),

@@ -111,7 +111,8 @@ impl<'a> Talk<'a> {
             };
             SocketAddr::new(ip, crate::host::frame::word(&frame, port_at))
         };
-        let (from, to) = if src.is_ipv6() { (socket(22, 54), socket(38, 56)) } else { (socket(26, 34), socket(30, 36)) };
+        let (from, to) =
+            if src.is_ipv6() { (socket(22, 54), socket(38, 56)) } else { (socket(26, 34), socket(30, 36)) };
         assert_eq!(frame, self.packet(from, to, flags).frame());
         Out::Sent(from, to)
     }

@@ -39,15 +39,15 @@ fn end(ipv6: bool) -> BoxedStrategy<SocketAddr> {
     let word = || prop_oneof![4 => any::<u16>(), 1 => Just(0_u16), 1 => Just(0xffff_u16)];
     (proptest::array::uniform8(word()), word())
         .prop_map(move |(words, port)| {
-        let ip = if ipv6 {
-            IpAddr::from(words)
-        } else {
-            let [a, b, ..] = words.map(u16::to_be_bytes);
-            IpAddr::from([a[0], a[1], b[0], b[1]])
-        };
-        SocketAddr::new(ip, port)
-    })
-    .boxed() // Strategies by value fill a test thread's stack.
+            let ip = if ipv6 {
+                IpAddr::from(words)
+            } else {
+                let [a, b, ..] = words.map(u16::to_be_bytes);
+                IpAddr::from([a[0], a[1], b[0], b[1]])
+            };
+            SocketAddr::new(ip, port)
+        })
+        .boxed() // Strategies by value fill a test thread's stack.
 }
 
 prop_compose! {
@@ -65,7 +65,7 @@ prop_compose! {
     ) -> (Build, SocketAddr) {
         let transport = if tcp { Transport::Tcp { flags, seq, ack: !seq } } else { Transport::Udp { checksum } };
         let tags = if tagged { vec![0x8100] } else { Vec::new() };
-        (Build { transport, options, extensions, tags, payload, ..Build::tcp(src, dst, 0) }, to)
+        (Build { tags, options, extensions, transport, payload, ..Build::tcp(src, dst, 0) }, to)
     }
 }
 

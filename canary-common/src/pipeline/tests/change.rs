@@ -70,7 +70,8 @@ fn a_client_keeps_its_version_whatever_happens_to_endpoints() {
     for size in [1_u8, 2, 9] {
         let tables = world();
         tables.edit(|image| {
-            let more: Vec<_> = (1..=size).map(|host| (SocketAddr::from(([10, 1, 9, host], 8_080)), host.into())).collect();
+            let more: Vec<_> =
+                (1..=size).map(|host| (SocketAddr::from(([10, 1, 9, host], 8_080)), host.into())).collect();
             image.set_endpoints(canary, &more);
         });
         assert_eq!(versions(&tables), before, "v2 scaled to {size}");
@@ -143,7 +144,12 @@ fn a_datagram_of_a_drained_flow_goes_to_another_endpoint() {
     let endpoint = talk.send(0).unwrap();
     talk.answer(endpoint, 0);
     assert_eq!(talk.send(0), Ok(endpoint));
-    let others: Vec<_> = [21, 22, 23, 24].map(|host| at(&format!("10.1.0.{host}:8080"))).into_iter().filter(|&it| it != endpoint).map(|it| (it, 1)).collect();
+    let others: Vec<_> = [21, 22, 23, 24]
+        .map(|host| at(&format!("10.1.0.{host}:8080")))
+        .into_iter()
+        .filter(|&it| it != endpoint)
+        .map(|it| (it, 1))
+        .collect();
     tables.edit(|image| {
         image.drain(image.endpoint(endpoint).unwrap(), START);
         for name in ["v1", "v2"] {
@@ -176,7 +182,10 @@ fn a_slot_that_is_used_again_is_not_the_old_endpoint() {
 fn endpoints_of_a_version_take_turns_by_weight() {
     let tables = world();
     tables.edit(|image| {
-        image.set_endpoints(image.version(0, "v1"), &[(at("10.1.0.11:8080"), 5), (at("10.1.0.12:8080"), 3), (at("10.1.0.13:8080"), 1)]);
+        image.set_endpoints(
+            image.version(0, "v1"),
+            &[(at("10.1.0.11:8080"), 5), (at("10.1.0.12:8080"), 3), (at("10.1.0.13:8080"), 1)],
+        );
     });
     for number in 0..1_000 {
         Talk::tcp(&tables, &client(number)).open();

@@ -26,7 +26,8 @@ fn a_connection_from_syn_to_fin() {
 #[test]
 fn a_connection_over_ipv6() {
     let tables = world();
-    let talk = Talk { client: at("[2001:db8:9::9]:40000"), vip: at("[2001:db8::1]:80"), ..Talk::tcp(&tables, "1.1.1.1:1") };
+    let talk =
+        Talk { client: at("[2001:db8:9::9]:40000"), vip: at("[2001:db8::1]:80"), ..Talk::tcp(&tables, "1.1.1.1:1") };
     let endpoint = talk.open();
     assert_eq!(endpoint.port(), 8_080);
     talk.answer(endpoint, FIN);

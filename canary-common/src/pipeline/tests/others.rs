@@ -124,7 +124,10 @@ fn errors_that_are_not_ours() {
     let cases = [
         ("about a flow that is not known", icmp_error(router, stranger.ip(), 3, &quote(stranger, endpoint))),
         ("not to the sender of what it quotes", icmp_error(router, stranger.ip(), 3, &quote(talk.client, endpoint))),
-        ("about the virtual address, from before the node", icmp_error(router, talk.client.ip(), 3, &quote(talk.client, talk.vip))),
+        (
+            "about the virtual address, from before the node",
+            icmp_error(router, talk.client.ip(), 3, &quote(talk.client, talk.vip)),
+        ),
     ];
     for (name, error) in cases {
         let mut frame = error.clone();

@@ -15,7 +15,8 @@ fn refusing() -> HostTables {
         image.add(&nobody("empty", "203.0.113.7:80", TCP));
         image.add(&nobody("empty-udp", "203.0.113.7:80", UDP));
         image.add(&nobody("empty-six", "[2001:db8::7]:80", TCP));
-        let only = |net: &str, prefix, version| RuleSpec::all(EXACT, &[(version, 1)]).only(net.parse().unwrap(), prefix);
+        let only =
+            |net: &str, prefix, version| RuleSpec::all(EXACT, &[(version, 1)]).only(net.parse().unwrap(), prefix);
         image.add(&ServiceSpec {
             name: "choosy".into(),
             frontends: vec![(at("203.0.113.8:80"), TCP), (at("203.0.113.9:443"), TCP)],
@@ -95,7 +96,11 @@ fn reasons_of_packets_by_name() {
             assert_eq!(frame, build.frame(), "{name}: untouched");
         }
         let memory = tables.memory();
-        assert_eq!((memory.flows.len(), memory.transient.len()), (0, 0), "{name}: nothing is remembered, nothing claimed");
+        assert_eq!(
+            (memory.flows.len(), memory.transient.len()),
+            (0, 0),
+            "{name}: nothing is remembered, nothing claimed"
+        );
         assert_eq!(memory.leaves.get(leave.label()), Some(&1), "{name}: counted");
     }
 }
