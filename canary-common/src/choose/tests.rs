@@ -177,18 +177,6 @@ fn two_versions_are_within_one_flow_at_every_prefix() {
     }
 }
 
-/// What can be proved for these weights. A two-way split is less than one flow off; a child that takes the share p of its
-/// parent inherits p of the parent's error: less than 1 + p·(1 + p'·(1 + …)) on the way up to the root.
-fn provable(tree: &Tree, at: u32, inherited: f64) -> f64 {
-    if at & LEAF != 0 {
-        return inherited;
-    }
-    let node = tree.nodes[at as usize];
-    let light = f64::from(node.light) / f64::from(node.total);
-    let child = |to, share: f64| provable(tree, to, 1.0 + share * inherited);
-    child(node.to_light, light).max(child(node.to_heavy, 1.0 - light))
-}
-
 /// Checks random vectors against what can be proved for each, and against `most` for all. Returns the worst of all.
 fn all_within(len: std::ops::RangeInclusive<usize>, count: usize, most: f64) {
     for (seed, weights) in (0..).zip(vectors(len, count, 2)) {
@@ -196,7 +184,7 @@ fn all_within(len: std::ops::RangeInclusive<usize>, count: usize, most: f64) {
         #[expect(clippy::cast_precision_loss, reason = "compared with a bound, not exactly")]
         let worst = worst_error(&weights, seed, 100_000) as f64 / total;
         let tree = tree(&weights, seed).unwrap();
-        let bound = provable(&tree, tree.root, 0.0).min(most);
+        let bound = tree.guarantee().min(most);
         assert!(worst <= bound, "{weights:?}: {worst} flows, {bound} allowed");
     }
 }
@@ -210,7 +198,7 @@ fn three_and_four_versions_are_within_two_flows_at_every_prefix() {
 fn even_weights_are_within_two_flows_at_every_prefix() {
     for versions in [2, 4, 8, 16, 32, 64] {
         let tree = tree(&vec![7; versions], 1).unwrap();
-        assert!(provable(&tree, tree.root, 0.0) <= 2.0, "{versions}");
+        assert!(tree.guarantee() <= 2.0, "{versions}");
     }
     within(&[7; 16], 1, 2);
     within(&[1; 64], 1, 2);

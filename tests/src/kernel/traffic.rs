@@ -83,11 +83,12 @@ pub fn image() -> Image {
     // v2 has nobody: its share is refused.
     image.add(&spec(8, false, TCP, &[("v1", &[1]), ("v2", &[])], vec![RuleSpec::all(EXACT, &[("v1", 1), ("v2", 1)])]));
     image.add(&spec(9, true, TCP, &[("v1", &[1]), ("v2", &[])], vec![RuleSpec::all(EXACT, &[("v1", 1), ("v2", 1)])]));
+    image.add(&spec(10, false, UDP, &[("v1", &[]), ("v2", &[])], ten(EXACT)));
     image
 }
 
 /// (number, IPv6, protocol) of the services of [`image`].
-pub const SERVICES: [(u8, bool, u8); 9] = [
+pub const SERVICES: [(u8, bool, u8); 10] = [
     (1, false, TCP),
     (2, false, UDP),
     (3, true, TCP),
@@ -97,6 +98,7 @@ pub const SERVICES: [(u8, bool, u8); 9] = [
     (7, true, TCP),
     (8, false, TCP),
     (9, true, TCP),
+    (10, false, UDP),
 ];
 
 /// Changes something that an agent changes: weights, endpoints, drains.
