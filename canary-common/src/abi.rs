@@ -44,7 +44,8 @@ macro_rules! map_type {
 }
 
 map_type! {
-    /// Where a service answers.
+    /// Where a service answers. Aligned as [`FlowKey`].
+    #[repr(align(8))]
     pub struct ServiceKey {
         /// Virtual address.
         pub addr_be: Addr,
@@ -53,7 +54,7 @@ map_type! {
         /// IP protocol number.
         pub protocol: u8,
         /// Zero.
-        pub pad: u8,
+        pub pad: [u8; 5],
     }
 }
 map_type! {

@@ -15,7 +15,7 @@ use crate::{
     },
     host::image::Image,
     packet::Headers,
-    pipeline::{Decision, Table, Tables, Way, admit, balance, express, headers},
+    pipeline::{Decision, Express, Table, Tables, Way, admit, balance, express, headers},
     rewrite::reset,
     verdict::{Leave, Verdict},
 };
@@ -89,9 +89,13 @@ impl HostTables {
 
     /// Handles a packet as the kernel programs do (`run` in `canary-ebpf/src/main.rs`).
     pub fn handle(&self, frame: &mut [u8], way: Way) -> (Verdict, Option<Leave>) {
-        match express(frame, self) {
-            Some(()) => (Verdict::Pass, None),
-            None => self.handle_slowly(frame, way),
+        match express(frame, self, way) {
+            Express::Done => (Verdict::Pass, None),
+            Express::NotOurs => {
+                self.count_leave(Leave::NoService);
+                (Verdict::Pass, Some(Leave::NoService))
+            }
+            Express::Long => self.handle_slowly(frame, way),
         }
     }
 

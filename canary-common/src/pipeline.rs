@@ -133,16 +133,46 @@ pub fn headers<F: Frame + ?Sized>(frame: &F) -> Result<Headers, Leave> {
     }
 }
 
-/// The short way of the usual packet: of an established flow, without options, tags or news. `None`, with nothing changed:
-/// take the long way, which gives the same for every packet that goes this one (a property test).
+/// What became of a packet on the short way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Express {
+    /// Translated.
+    Done,
+    /// Nobody's packet: [`Leave::NoService`].
+    NotOurs,
+    /// Nothing was done: take the long way.
+    Long,
+}
+
+/// The short way of the two usual packets, without options, tags or news: of an established flow, and of no flow and no
+/// service at all. The long way gives the same for every packet that goes this one (a property test).
 #[inline(always)]
-pub fn express<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T) -> Option<()> {
-    let headers = parse_fast(frame)?;
-    if headers.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0 {
-        return None;
-    }
+pub fn express<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, way: Way) -> Express {
+    let Some(headers) = parse_fast(frame) else { return Express::Long };
     let key = headers.key; // A place of its own: whole headers on the stack would cost copies.
-    let entry = tables.find(Table::Established, &key)?;
+    let Some(entry) = tables.find(Table::Established, &key) else {
+        return if tables.find(Table::Transient, &key).is_some() || way == Way::In && serviced(tables, &key) {
+            Express::Long
+        } else {
+            Express::NotOurs
+        };
+    };
+    if headers.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0 {
+        return Express::Long;
+    }
+    if deliver(frame, tables, &headers, entry).is_some() { Express::Done } else { Express::Long }
+}
+
+/// Is the destination a service?
+#[inline(always)]
+fn serviced<T: Tables>(tables: &T, key: &FlowKey) -> bool {
+    let address = ServiceKey { addr_be: key.dst_be, port_be: key.dst_port_be, protocol: key.protocol, pad: [0; 5] };
+    tables.service(&address).is_some()
+}
+
+/// Translates a packet of an established flow. `None`, with nothing changed: its endpoint is gone, or it was idle.
+#[inline(always)]
+fn deliver<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, headers: &Headers, entry: T::Entry) -> Option<()> {
     let flow = tables.flow(entry);
     let endpoint = tables.endpoint(flow.endpoint)?;
     let now = tables.now();
@@ -158,7 +188,7 @@ pub fn express<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T) -> Optio
         tables.set_seen(entry, now); // At most once a tick: a write dirties the line for the other CPUs.
     }
     let bytes = frame.len();
-    translate(frame, &headers, &flow).ok()?;
+    translate(frame, headers, &flow).ok()?;
     tables.count_packet(endpoint.version, flow.endpoint, bytes, reply);
     Some(())
 }
@@ -395,7 +425,7 @@ fn answers(key: &FlowKey, flow: &Flow, state: u16, now: u32) -> Flow {
 #[inline(always)]
 pub fn admit<T: Tables>(tables: &T, headers: &Headers, now: u32) -> Result<Flow, Leave> {
     let (key, flags) = (&headers.key, headers.flags);
-    let address = ServiceKey { addr_be: key.dst_be, port_be: key.dst_port_be, protocol: key.protocol, pad: 0 };
+    let address = ServiceKey { addr_be: key.dst_be, port_be: key.dst_port_be, protocol: key.protocol, pad: [0; 5] };
     let service = tables.service(&address).ok_or(Leave::NoService)?;
     if flags & tcp::RST != 0 {
         return Err(Leave::NoFlow);

@@ -1,9 +1,7 @@
 //! Frames as XDP and TC see them: the only pointer arithmetic of the kernel side.
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
-    helpers::generated::{
-        bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_pull_data, bpf_skb_store_bytes,
-    },
+    helpers::generated::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_pull_data, bpf_skb_store_bytes},
     programs::{TcContext, XdpContext},
 };
 use canary_common::{

@@ -13,7 +13,7 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use canary_common::{
-    pipeline::{Way, balance, express, headers},
+    pipeline::{Express, Way, balance, express, headers},
     rewrite::{Frame, reset},
     verdict::{Leave, Verdict},
 };
@@ -26,8 +26,13 @@ use crate::{
 /// Handles a packet, counts the reason if it is left alone; a reset is written into the frame.
 #[inline(always)]
 fn run<F: Frame>(frame: &mut F, way: Way) -> Verdict {
-    if express(frame, &Maps::<LIVE>::express()).is_some() {
-        return Verdict::Pass;
+    match express(frame, &Maps::<LIVE>::express(), way) {
+        Express::Done => return Verdict::Pass,
+        Express::NotOurs => {
+            count_leave(Leave::NoService);
+            return Leave::NoService.verdict();
+        }
+        Express::Long => {}
     }
     let leave = match start::<F, LIVE>(frame) {
         Ok(maps) => match balance(frame, &maps, way, maps.headers()) {
@@ -90,8 +95,7 @@ pub fn canary_out(ctx: TcContext) -> i32 {
 #[xdp]
 pub fn canary_trace(ctx: XdpContext) -> u32 {
     let mut frame = XdpFrame::new(&ctx);
-    let handled =
-        start::<_, DRY>(&frame).and_then(|maps| balance(&mut frame, &maps, Way::In, maps.headers()));
+    let handled = start::<_, DRY>(&frame).and_then(|maps| balance(&mut frame, &maps, Way::In, maps.headers()));
     let leave = match handled {
         Ok(()) => 0,
         Err(leave) => 1 + leave as u32,
@@ -110,4 +114,3 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 11] = *b"Apache-2.0\0";
-

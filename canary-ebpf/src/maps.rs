@@ -83,7 +83,6 @@ struct Scratch {
     key: FlowKey,
     flow: Flow,
     fragment: FragmentKey,
-    service: ServiceKey,
     decided: Flow,
 }
 
@@ -135,15 +134,6 @@ impl<const LIVE: bool> Maps<LIVE> {
         unsafe {
             (*self.scratch).fragment = *key;
             &(*self.scratch).fragment
-        }
-    }
-
-    #[inline(always)]
-    fn service_key(&self, key: &ServiceKey) -> &ServiceKey {
-        // SAFETY: as above.
-        unsafe {
-            (*self.scratch).service = *key;
-            &(*self.scratch).service
         }
     }
 }
@@ -299,7 +289,7 @@ impl<const LIVE: bool> Tables for Maps<LIVE> {
     #[inline(always)]
     fn service(&self, key: &ServiceKey) -> Option<u32> {
         // SAFETY: the map is not preallocated: an element lives as long as a program may hold it.
-        unsafe { SERVICES.get(self.service_key(key)) }.copied()
+        unsafe { SERVICES.get(key) }.copied()
     }
     #[inline(always)]
     fn rules(&self, service: u32) -> Option<u64> {

@@ -1,1 +1,391 @@
-//! (to come)
+//! The agent: one loop over a closed set of causes, one writer of maps.
+//!
+//! Level-triggered: every pass reads the whole directory, computes the whole state ([`pass`]) and has the data plane
+//! write the difference. A pass that fails leaves what was in force, says so in the status and is tried again. The
+//! loop owns the kernel's side and blocks, so it has a thread of its own ([`run`]); everything else talks to it
+//! through [`wake::Handle`].
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    agent::{
+        edit::{Edit, EditError, Edited, Ground},
+        history::{Action, Author, History},
+        kernel::Kernel,
+        pass::{Memory, PassError, Wanted},
+        store::{Store, StoreError},
+        view::{Phase, Trouble, View},
+        wake::{Ask, Wake},
+    },
+    dataplane::{Applied, Attach},
+    source::directory::Directory,
+    state::State,
+};
+
+pub mod documents;
+pub mod edit;
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod history;
+pub mod kernel;
+pub mod lock;
+pub mod notify;
+pub mod pass;
+pub mod routes;
+pub mod run;
+pub mod settings;
+pub mod store;
+#[cfg(test)]
+mod tests;
+pub mod view;
+pub mod wake;
+
+/// A pass runs at least this often, whatever happens: a missed event heals.
+pub const RESYNC: Duration = Duration::from_secs(30);
+/// The first retry after a failure comes after this time, the next ones after twice the time before.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// The loop and all that it owns.
+#[derive(Debug)]
+pub struct Agent<K> {
+    kernel: K,
+    source: Directory,
+    attach: Vec<Attach>,
+    /// Index of each interface when programs were attached to it.
+    interfaces: BTreeMap<String, Option<u64>>,
+    store: Store,
+    memory: Memory,
+    history: History,
+    view: View,
+    publish: watch::Sender<Arc<View>>,
+    failures_in_a_row: u32,
+    /// When flows of endpoints that went away must end: passes are due then, not up to a resync later.
+    drains: BTreeSet<Instant>,
+    clock: fn() -> u64,
+}
+
+/// Where an agent works.
+#[derive(Debug)]
+pub struct Place {
+    /// Directory of objects.
+    pub source: Directory,
+    /// Interfaces.
+    pub attach: Vec<Attach>,
+    /// What survives a restart.
+    pub store: Store,
+    /// Seconds since 1970.
+    pub clock: fn() -> u64,
+}
+
+impl<K: Kernel> Agent<K> {
+    /// Makes an agent that has not acted yet, and the receiver of what it publishes.
+    ///
+    /// # Errors
+    /// When what an earlier agent stored cannot be read.
+    pub fn new(kernel: K, place: Place) -> Result<(Self, watch::Receiver<Arc<View>>), StoreError> {
+        let memory = place.store.memory()?;
+        let history = place.store.history()?;
+        let now = (place.clock)();
+        let view = View { since: now, started: now, history: Arc::new(history.clone()), ..View::default() };
+        let (publish, published) = watch::channel(Arc::new(view.clone()));
+        let agent = Self {
+            kernel,
+            source: place.source,
+            attach: place.attach,
+            interfaces: BTreeMap::new(),
+            store: place.store,
+            memory,
+            history,
+            view,
+            publish,
+            failures_in_a_row: 0,
+            drains: BTreeSet::new(),
+            clock: place.clock,
+        };
+        Ok((agent, published))
+    }
+
+    /// Attaches to the interfaces unless that is done; each one that was made anew since is attached to again.
+    ///
+    /// # Errors
+    /// When the data plane cannot.
+    pub fn attach(&mut self) -> Result<(), PassError> {
+        let now: BTreeMap<String, Option<u64>> =
+            self.attach.iter().map(|one| (one.interface.clone(), self.kernel.interface(&one.interface))).collect();
+        if now == self.interfaces {
+            return Ok(());
+        }
+        let attached = self.kernel.attach(&self.attach).map_err(|source| {
+            let interfaces = self.attach.iter().map(|one| one.interface.as_str()).collect::<Vec<_>>().join(", ");
+            PassError::Attach { interfaces, source }
+        })?;
+        for one in &attached {
+            tracing::info!(interface = one.attach.interface, mode = one.mode, adopted = one.adopted, "attached");
+            if let Some(warning) = &one.warning {
+                tracing::warn!(interface = one.attach.interface, "{warning}");
+            }
+        }
+        self.interfaces = now;
+        Ok(())
+    }
+
+    /// Works until [`Wake::Stop`], or until nobody can wake it any more. `alive` is called at least every `pulse`.
+    pub fn run(mut self, wakes: &mpsc::Receiver<Wake>, pulse: Duration, mut alive: impl FnMut(&View)) {
+        let mut due = Instant::now();
+        loop {
+            alive(&self.view);
+            let wait = due.saturating_duration_since(Instant::now()).min(pulse);
+            let first = match wakes.recv_timeout(wait) {
+                Ok(first) => Some(first),
+                Err(mpsc::RecvTimeoutError::Timeout) if Instant::now() < due => continue,
+                Err(mpsc::RecvTimeoutError::Timeout) => Some(Wake::Resync),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            };
+            // Coalesced: ten changes are one pass.
+            match self.turn(first.into_iter().chain(wakes.try_iter())) {
+                Turn::Stop => return,
+                Turn::Passed => due = Instant::now() + self.delay(),
+                Turn::Answered => {}
+            }
+        }
+    }
+
+    /// Acts once on everything that is waiting.
+    fn turn(&mut self, wakes: impl IntoIterator<Item = Wake>) -> Turn {
+        let mut turn = Turn::Answered;
+        let mut stale = false;
+        let mut questions = Vec::new();
+        for wake in wakes {
+            match wake {
+                Wake::Stop => return Turn::Stop,
+                Wake::Source | Wake::Resync => stale = true,
+                Wake::Ask(question) => questions.push(question),
+                Wake::Edit(edit, author, reply) => {
+                    let edited = self.edit(&edit, author);
+                    // An edit ends with a pass of its own, and that pass saw everything that woke us before it.
+                    if edited.as_ref().is_ok_and(|edited| edited.applied.is_some()) {
+                        (turn, stale) = (Turn::Passed, false);
+                    } else if matches!(edited, Err(EditError::NotInForce(_))) {
+                        turn = Turn::Passed;
+                    }
+                    // Who asked may have gone; the change stays.
+                    let _ = reply.send(edited);
+                }
+            }
+        }
+        if stale {
+            // The view and the log have the error; the retry is the loop's business.
+            let _ = self.pass(Author { uid: None, name: "files".into() }, Action::Files, None);
+            turn = Turn::Passed;
+        }
+        for question in questions {
+            self.answer(question);
+        }
+        turn
+    }
+
+    /// Time until the next pass: soon after a failure, else when a drain ends, else the resync.
+    fn delay(&self) -> Duration {
+        match self.failures_in_a_row {
+            0 => self
+                .drains
+                .first()
+                .map_or(RESYNC, |end| end.saturating_duration_since(Instant::now()).max(RETRY).min(RESYNC)),
+            failures => RETRY.saturating_mul(1 << (failures - 1).min(16)).min(RESYNC),
+        }
+    }
+
+    fn pass(&mut self, author: Author, action: Action, undoes: Option<u64>) -> Result<Passed, PassError> {
+        let passed = self.try_pass(author, action, undoes);
+        let now = (self.clock)();
+        let phase = match &passed {
+            Ok(_) => {
+                self.failures_in_a_row = 0;
+                self.view.passes += 1;
+                self.view.trouble = None;
+                Phase::Ready
+            }
+            Err(error) => {
+                self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+                self.view.failures += 1;
+                let message = chain(error);
+                tracing::error!(retry_ms = self.delay().as_millis(), "pass failed: {message}");
+                self.view.trouble = Some(Trouble { message, remedy: error.remedy().into() });
+                Phase::Degraded
+            }
+        };
+        if self.view.phase != phase {
+            (self.view.phase, self.view.since) = (phase, now);
+        }
+        self.view.attached = self.kernel.attached();
+        self.publish.send_replace(Arc::new(self.view.clone()));
+        passed
+    }
+
+    fn try_pass(&mut self, author: Author, action: Action, undoes: Option<u64>) -> Result<Passed, PassError> {
+        self.attach()?;
+        let snapshot = self.source.read()?;
+        let wanted = pass::want(&snapshot, &self.memory);
+        self.report(&wanted);
+        let intended = Arc::new(wanted.state.clone());
+        self.view.intended = intended.clone();
+        let applied = self.kernel.apply(&wanted.state).map_err(PassError::Kernel)?;
+        if applied.operations > 0 {
+            tracing::info!(operations = applied.operations, micros = applied.micros, "applied");
+        }
+
+        let now = Instant::now();
+        self.drains.retain(|end| *end > now);
+        // A second more, because the data plane counts whole ones.
+        let ends = drained(&self.memory.state, &wanted.state).map(|seconds| now + Duration::from_secs(seconds + 1));
+        self.drains.extend(ends);
+        let changes = history::changes(&self.memory.state, &wanted.state);
+        let entry = self.history.record((self.clock)(), author, action, undoes, changes).map(|entry| entry.id);
+        let memory = Memory { state: wanted.state.clone(), objects: wanted.objects.clone() };
+        let remember = memory != self.memory;
+        self.memory = memory;
+        self.view.in_force = intended;
+        self.view.applied = applied.clone();
+        self.view.applied_at = Some((self.clock)());
+        if let Some(entry) = entry {
+            tracing::info!(entry, "weights changed");
+            self.view.history = Arc::new(self.history.clone());
+            self.store.write_history(&self.history)?;
+        }
+        if remember {
+            self.store.remember(&self.memory)?;
+        }
+        Ok(Passed { applied, entry })
+    }
+
+    /// Publishes what was found, and logs what is new.
+    fn report(&mut self, wanted: &Wanted) {
+        for found in wanted.diagnostics.iter().filter(|found| !self.view.diagnostics.contains(found)) {
+            match found.severity {
+                crate::diagnostic::Severity::Error => tracing::error!("{found}"),
+                crate::diagnostic::Severity::Warning => tracing::warn!("{found}"),
+                crate::diagnostic::Severity::Info => tracing::debug!("{found}"),
+            }
+        }
+        self.view.diagnostics.clone_from(&wanted.diagnostics);
+        self.view.reports.clone_from(&wanted.reports);
+    }
+
+    fn edit(&mut self, edit: &Edit, author: Author) -> Result<Edited, EditError> {
+        let snapshot = self.source.read().map_err(|error| EditError::Unavailable(error.into()))?;
+        let before = edit::want_strictly(&snapshot, &self.memory);
+        let current = pass::want(&snapshot, &self.memory);
+        let ground = Ground {
+            config: self.source.path(),
+            snapshot: &snapshot,
+            wanted: &current,
+            state: &self.memory.state,
+            history: &self.history,
+        };
+        let draft = edit.what.draft(&ground)?;
+        let tried = draft.try_on(&snapshot);
+        let strict = edit::want_strictly(&tried, &self.memory);
+        let broken = edit::new_errors(&before, &strict);
+        if !broken.is_empty() && edit.what.must_be_valid() {
+            return Err(EditError::Invalid { diagnostics: broken });
+        }
+        let after = pass::want(&tried, &self.memory);
+        let touched = |found: &&crate::diagnostic::Diagnostic| {
+            draft.objects.iter().any(|(id, _)| *id == found.object) || broken.contains(found)
+        };
+        let mut edited = Edited {
+            changes: history::changes(&self.memory.state, &after.state),
+            diagnostics: strict.diagnostics.iter().filter(touched).cloned().collect(),
+            files: draft.files.iter().map(|file| file.path.clone()).collect(),
+            ..Edited::default()
+        };
+        if edit.dry_run {
+            let plan =
+                self.kernel.plan(&after.state).map_err(|error| EditError::Unavailable(PassError::Kernel(error)))?;
+            edited.plan = Some(plan);
+        } else {
+            draft.write()?;
+            let passed = self.pass(author, edit.what.action(), draft.undoes).map_err(EditError::NotInForce)?;
+            (edited.applied, edited.entry) = (Some(passed.applied), passed.entry);
+        }
+        let reports = if edit.dry_run { &after.reports } else { &self.view.reports };
+        edited.not_enforced = edit::not_enforced(reports, &draft.objects);
+        edited.objects = draft.objects;
+        Ok(edited)
+    }
+
+    /// Who asked may have gone: then the answer goes nowhere.
+    fn answer(&mut self, question: Ask) {
+        match question {
+            Ask::Counters(reply) => {
+                let counters = self.kernel.counters().map(|counters| (counters, self.publish.borrow().clone()));
+                let _ = reply.send(counters);
+            }
+            Ask::Flows(limit, reply) => {
+                let _ = reply.send(self.kernel.flows(limit));
+            }
+            Ask::Trace(probes, reply) => {
+                let _ = reply.send(probes.into_iter().map(|probe| self.kernel.trace(probe)).collect());
+            }
+            Ask::Verify(reply) => {
+                let _ = reply.send(self.kernel.verify(&self.memory.state));
+            }
+            Ask::Memory(reply) => {
+                let _ = reply.send(self.kernel.memory());
+            }
+        }
+    }
+}
+
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Stop,
+    Passed,
+    Answered,
+}
+
+#[derive(Debug)]
+struct Passed {
+    applied: Applied,
+    entry: Option<u64>,
+}
+
+/// For how many seconds each version drains that lost endpoints between two states, without repetition.
+fn drained(old: &State, new: &State) -> impl Iterator<Item = u64> {
+    let mut seconds = BTreeSet::new();
+    for (id, service) in &old.services {
+        for (name, version) in &service.versions {
+            let now = new.services.get(id).and_then(|service| service.versions.get(name));
+            let stays = |endpoint| now.is_some_and(|now| now.endpoints.contains_key(endpoint));
+            if !version.endpoints.keys().all(stays) {
+                seconds.insert(u64::from(now.unwrap_or(version).drain_seconds));
+            }
+        }
+    }
+    seconds.into_iter()
+}
+
+/// An error and its causes in one line.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // Transparent wrappers are their cause, and some errors tell theirs in their own text.
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}

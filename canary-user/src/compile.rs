@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod endpoints;
+mod held;
 mod index;
 pub mod limits;
 mod refusal;
@@ -45,9 +46,9 @@ pub struct Compiled {
 pub struct ServiceReport {
     /// The VirtualService in force.
     pub virtual_service: Option<Decider>,
-    /// The DestinationRules that define its subsets.
+    /// The `DestinationRules` that define its subsets.
     pub destination_rules: Vec<Decider>,
-    /// The RoutePolicy in force.
+    /// The `RoutePolicy` in force.
     pub route_policy: Option<Decider>,
     /// The state is what the objects say; otherwise it is the last good one, or none.
     pub enforced: bool,
@@ -111,6 +112,8 @@ struct Outcome {
     meta: Meta,
     frontends: Vec<Frontend>,
     result: Result<Service, Refused>,
+    /// What stays in force if there is no new state.
+    held: Option<Service>,
     report: ServiceReport,
 }
 
@@ -141,14 +144,14 @@ impl<'a> Compiler<'a, '_> {
             Backend::Service(service) if service.kind != Kind::Virtual => return false,
             Backend::Service(service) if service.addresses.is_empty() && !service.ports.is_empty() => {
                 let message = "the Service has no address, so no traffic can be addressed to it";
-                note(Severity::Warning, "CAN0010", "spec".into(), message, "set `spec.clusterIP`");
+                note(Severity::Warning, "CAN0310", "spec".into(), message, "set `spec.clusterIP`");
             }
             Backend::Service(_) => {}
             Backend::Entry(entry) => {
                 if entry.resolution == Resolution::None {
                     let message =
                         "resolution NONE: connections go where they are addressed to; canary leaves them alone";
-                    note(Severity::Info, "CAN0011", "spec.resolution".into(), message, "");
+                    note(Severity::Info, "CAN0311", "spec.resolution".into(), message, "");
                     return false;
                 }
                 for (position, network) in &entry.networks {
@@ -158,7 +161,7 @@ impl<'a> Compiler<'a, '_> {
                 }
                 if entry.addresses.is_empty() && entry.networks.is_empty() {
                     let message = "the ServiceEntry has no address: canary leaves its traffic alone";
-                    note(Severity::Info, "CAN0011", "spec".into(), message, "set `spec.addresses` to balance it");
+                    note(Severity::Info, "CAN0311", "spec".into(), message, "set `spec.addresses` to balance it");
                 }
             }
         }
@@ -179,7 +182,7 @@ impl<'a> Compiler<'a, '_> {
                 format!("{} has the same host and port and is older: this one is not in force", other.meta.id());
             self.diagnostics.push(meta.diagnostic(
                 Severity::Error,
-                "CAN0012",
+                "CAN0312",
                 "spec.hosts",
                 message,
                 "remove one of the two",
@@ -191,7 +194,13 @@ impl<'a> Compiler<'a, '_> {
         let frontends =
             addresses.iter().map(|addr| Frontend { addr: *addr, port: port.number, protocol: port.protocol });
         let frontends = frontends.collect();
-        self.outcomes.insert(id, Outcome { meta: meta.clone(), frontends, result: built, report });
+        let held = self.last.services.get(&id).map(|last| match &built {
+            Err(refused) if held::endpoints_are_known(refused) => {
+                held::with_endpoints_of_now(self.index, backend, port, family, last)
+            }
+            _ => last.clone(),
+        });
+        self.outcomes.insert(id, Outcome { meta: meta.clone(), frontends, result: built, held, report });
     }
 
     /// Services whose own object is invalid: whatever was in force of them stays.
@@ -203,7 +212,7 @@ impl<'a> Compiler<'a, '_> {
                 _ => continue,
             };
             let namespace = &broken.meta.key.namespace;
-            for id in self.last.services.keys() {
+            for (id, last) in &self.last.services {
                 if id.namespace != *namespace || !hosts.contains(id.name.as_str()) || self.outcomes.contains_key(id) {
                     continue;
                 }
@@ -213,6 +222,7 @@ impl<'a> Compiler<'a, '_> {
                     meta: broken.meta.clone(),
                     frontends: frontends.collect(),
                     result: Err(Refused::new(&broken.meta, "", refusal)),
+                    held: Some(last.clone()),
                     report: ServiceReport::default(),
                 };
                 self.outcomes.insert(id.clone(), outcome);
@@ -220,7 +230,7 @@ impl<'a> Compiler<'a, '_> {
         }
     }
 
-    /// VirtualServices whose hosts name nothing that is known: most often `reviews.default`.
+    /// `VirtualServices` whose hosts name nothing that is known: most often `reviews.default`.
     fn routes_without_service(&mut self) {
         for route in self.index.model.virtual_services().iter().filter(|route| route.mesh) {
             let client = route.meta.key.namespace.as_str();
@@ -233,7 +243,7 @@ impl<'a> Compiler<'a, '_> {
                     .map(|full| format!("`{written}` has a dot and is taken literally; write `{full}`"));
                 let remedy = remedy.unwrap_or_else(|| "create it, or correct the name".into());
                 let field = format!("spec.hosts[{position}]");
-                self.diagnostics.push(route.meta.diagnostic(Severity::Warning, "CAN0013", field, message, remedy));
+                self.diagnostics.push(route.meta.diagnostic(Severity::Warning, "CAN0313", field, message, remedy));
             }
         }
     }
@@ -257,12 +267,8 @@ impl<'a> Compiler<'a, '_> {
                     Some(service)
                 }
                 Err(refused) => {
-                    let held = self
-                        .last
-                        .services
-                        .get(&id)
-                        .cloned()
-                        .filter(|held| room.take(held, outcome.frontends.len()).is_ok());
+                    let frontends = outcome.frontends.len();
+                    let held = outcome.held.take().filter(|held| room.take(held, frontends).is_ok());
                     self.diagnostics.push(refused.diagnostic(&id, held.is_some()));
                     outcome.report.reason = Some(refused.refusal.to_string());
                     outcome.report.rules.clear();
@@ -276,7 +282,7 @@ impl<'a> Compiler<'a, '_> {
                         let remedy = "give the services different addresses or ports";
                         self.diagnostics.push(outcome.meta.diagnostic(
                             Severity::Error,
-                            "CAN0012",
+                            "CAN0312",
                             "spec",
                             message,
                             remedy,

@@ -3,7 +3,7 @@
 //! Parse, don't validate: [`Model::read`] turns raw shapes into types whose constructors hold the invariants. What is
 //! invalid becomes diagnostics and a note of whom it concerns, so that their last good state stays in force.
 //! Pure: no I/O, no clock, no randomness.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::{
     diagnostic::{Diagnostic, Severity},
@@ -26,6 +26,7 @@ mod settings;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod traffic_policy;
 mod virtual_service;
 
 pub(crate) use broken::{Broken, Concerns};
@@ -39,7 +40,7 @@ pub(crate) use service_entry::{Address, Backends, Resolution, ServiceEntry, Work
 pub(crate) use settings::{DRAIN_SECONDS, RoutePolicy, RulePolicy, Settings};
 pub(crate) use virtual_service::{HttpAction, HttpRule, L4Match, L4Rule, SourceMatch, VirtualService};
 
-use problem::{Invalid, Problem, diagnose};
+use problem::{Invalid, diagnose};
 
 /// Valid resources, each kind in an order that does not depend on the order of files.
 #[derive(Debug, Clone, Default)]
@@ -61,29 +62,18 @@ pub struct Model {
 impl Model {
     /// Takes the valid objects out of `snapshot`, and says what is wrong with the others.
     ///
-    /// An object that is written twice counts as the later one says, as with `kubectl apply`. The snapshot's own
-    /// diagnostics are not repeated.
+    /// The snapshot's own diagnostics are not repeated.
     #[must_use]
     pub fn read(snapshot: &Snapshot) -> (Self, Vec<Diagnostic>) {
         let mut model = Self::default();
         let mut diagnostics = Vec::new();
-        let mut seen = BTreeSet::new();
-        // Backwards: the last one of a name is in force, and the earlier ones are reported.
-        for object in snapshot.objects.iter().rev() {
+        for object in &snapshot.objects {
             let Some(kind) = ReadKind::of(object) else {
                 diagnostics.push(skipped(object));
                 continue;
             };
-            if let Err(invalid) = check_identity(object) {
-                diagnostics.push(diagnose(object, &invalid));
-                continue;
-            }
-            if !seen.insert((&object.kind, &object.namespace, &object.name)) {
-                diagnostics.push(defined_twice(object));
-                continue;
-            }
             match model.take(kind, object) {
-                Ok(()) => diagnostics.extend(fields::not_enforced(object, &fields::bare_meta(object))),
+                Ok(()) => diagnostics.extend(fields::not_enforced(object)),
                 Err(faults) => {
                     diagnostics.extend(faults.iter().map(|invalid| diagnose(object, invalid)));
                     model.broken.push(Broken::new(object));
@@ -126,22 +116,22 @@ impl Model {
         Ok(())
     }
 
-    /// VirtualServices, oldest first.
+    /// `VirtualServices`, oldest first.
     pub(crate) fn virtual_services(&self) -> &[VirtualService] {
         &self.virtual_services
     }
 
-    /// DestinationRules, oldest first.
+    /// `DestinationRules`, oldest first.
     pub(crate) fn destination_rules(&self) -> &[DestinationRule] {
         &self.destination_rules
     }
 
-    /// ServiceEntries, oldest first.
+    /// `ServiceEntries`, oldest first.
     pub(crate) fn service_entries(&self) -> &[ServiceEntry] {
         &self.service_entries
     }
 
-    /// WorkloadEntries by name.
+    /// `WorkloadEntries` by name.
     pub(crate) fn workload_entries(&self) -> impl Iterator<Item = &WorkloadEntry> {
         self.workload_entries.values()
     }
@@ -151,7 +141,7 @@ impl Model {
         &self.services
     }
 
-    /// EndpointSlices by name.
+    /// `EndpointSlices` by name.
     pub(crate) fn slices(&self) -> impl Iterator<Item = &EndpointSlice> {
         self.slices.values()
     }
@@ -161,7 +151,7 @@ impl Model {
         &self.pods
     }
 
-    /// RoutePolicies by name.
+    /// `RoutePolicies` by name.
     pub(crate) fn policies(&self) -> impl Iterator<Item = &RoutePolicy> {
         self.policies.values()
     }
@@ -205,39 +195,14 @@ impl ReadKind {
     }
 }
 
-/// A mistake that the API server would never let through: `name` and `labels` beside an empty `metadata`.
-fn check_identity(object: &Object) -> Result<(), Invalid> {
-    let metadata = object.body.get("metadata");
-    if metadata.is_none_or(serde_json::Value::is_null) {
-        let astray = ["name", "namespace", "labels", "annotations"];
-        let astray: Vec<String> =
-            astray.iter().filter(|key| object.body.get(**key).is_some()).map(|key| format!("`{key}`")).collect();
-        if !astray.is_empty() {
-            let problem = Problem::MetadataNotIndented { several: astray.len() > 1, keys: listed(&astray) };
-            return Err(Invalid { field: "metadata".into(), problem });
-        }
-    }
-    if object.name.is_empty() {
-        return Err(Invalid { field: "metadata.name".into(), problem: Problem::NameMissing });
-    }
-    Ok(())
-}
-
-/// `a`, `a and b`, `a, b and c`.
-fn listed(words: &[String]) -> String {
-    match words.split_last() {
-        Some((last, [])) => last.clone(),
-        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
-        None => String::new(),
-    }
-}
-
 fn skipped(object: &Object) -> Diagnostic {
-    let message = format!("skipped: canary does not read {} of {}", object.kind, object.api_version);
-    fields::bare_meta(object).diagnostic(Severity::Info, "CAN0004", "", message, "")
-}
-
-fn defined_twice(object: &Object) -> Diagnostic {
-    let message = "written again further on: the later one is in force";
-    fields::bare_meta(object).diagnostic(Severity::Warning, "CAN0006", "", message, "remove one of the two")
+    Diagnostic {
+        severity: Severity::Info,
+        code: "CAN0004",
+        object: object.id(),
+        field: String::new(),
+        origin: object.origin.clone(),
+        message: format!("skipped: canary does not read {} of {}", object.kind, object.api_version),
+        remedy: String::new(),
+    }
 }

@@ -30,6 +30,8 @@ pub mod code {
     pub const UNREADABLE_FILE: &str = "CAN0104";
     /// There is more to say about a file than is said.
     pub const TRUNCATED: &str = "CAN0105";
+    /// All of them.
+    pub const ALL: [&str; 5] = [NOT_YAML, NOT_AN_OBJECT, DUPLICATE, UNREADABLE_FILE, TRUNCATED];
 }
 
 /// One YAML document that looks like a Kubernetes object, as written: nothing but its identity is interpreted.
@@ -165,6 +167,14 @@ pub fn parse(text: &str, file: &Path) -> Snapshot {
         found.diagnostics.push(about_file(file, code::TRUNCATED, message, "correct the first ones"));
     }
     found
+}
+
+/// The first document of `text`, whatever it is: for YAML that is not a Kubernetes object.
+pub(crate) fn parse_value(text: &str) -> Option<serde_json::Value> {
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return None;
+    }
+    documents(text).into_iter().next()?.ok().map(|node| node.to_value())
 }
 
 /// The documents of `text`. JSON has a few escapes and blanks that YAML does not: then it is read as JSON, without lines.

@@ -72,7 +72,7 @@ pub struct State {
 pub struct Service {
     /// In order; the first whose match holds decides. The last one matches everybody.
     pub rules: Vec<Rule>,
-    /// Versions by name. Every name in a split is a key; a version that no split names any more is absent.
+    /// Versions by name. Every name in a split is a key, and so is a destination of weight 0.
     pub versions: BTreeMap<String, Version>,
 }
 
@@ -94,7 +94,7 @@ pub struct Split {
     pub choosing: Choosing,
     /// What happens to the share of a version without endpoints.
     pub dead: DeadVersion,
-    /// (version name, weight) in order of names; names unique; sum 1..=u32::MAX.
+    /// (version name, weight) in order of names; names unique; sum `1..=u32::MAX`.
     pub weights: Vec<(String, u32)>,
 }
 

@@ -117,7 +117,9 @@ impl Agent {
     /// # Errors
     /// When it fails; with what it said.
     pub fn call(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(&self.canary);
+        // By coreutils' timeout (exit status 124): a command that hangs is an error, not a test that never ends.
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", "60"]).arg(&self.canary);
         command.arg("--socket").arg(self.socket()).args(arguments).stdin(Stdio::null());
         let output = command.output().with_context(|| format!("cannot start {}", self.canary.display()))?;
         ensure!(

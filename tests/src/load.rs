@@ -24,6 +24,9 @@ use crate::{server::Hello, tally::Tally};
 /// An answer that takes longer is a failure. Longer than the second after which a lost SYN is sent again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A load with so many failures has shown what it can show; the rest would only take time.
+const FAILURES_MAX: u64 = 200;
+
 /// The transport of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Protocol {
@@ -93,6 +96,10 @@ impl Progress {
         self.stop.load(Ordering::Relaxed)
     }
 
+    fn goes_on(&self) -> bool {
+        !self.stopped() && self.lock().failed < FAILURES_MAX
+    }
+
     fn lock(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,7 +112,7 @@ impl Progress {
     }
 }
 
-/// Opens the connections of `load`, each once, and returns when all have ended or it was stopped.
+/// Opens the connections of `load`, each once, and returns when all have ended, it was stopped, or too many failed.
 ///
 /// # Errors
 /// When the runtime cannot be built; a connection that fails is counted instead.
@@ -115,7 +122,7 @@ pub fn run(load: Load, progress: &Arc<Progress>) -> Result<Tally> {
         for _ in 0..load.concurrency {
             let progress = Arc::clone(progress);
             workers.spawn(async move {
-                while !progress.stopped() && progress.started.fetch_add(1, Ordering::Relaxed) < load.connections {
+                while progress.goes_on() && progress.started.fetch_add(1, Ordering::Relaxed) < load.connections {
                     progress.record(once(load.target, load.protocol).await);
                     if !load.pause.is_zero() {
                         sleep(load.pause).await;
@@ -237,14 +244,14 @@ async fn datagram(target: SocketAddr) -> Result<Hello> {
     let socket = udp_socket(target.ip()).await?;
     socket.connect(target).await?;
     let mut buffer = [0; 512];
-    for _ in 0..5 {
+    for _ in 0..3 {
         socket.send(b"hello?\n").await.context("send")?;
         if let Ok(length) = timeout(Duration::from_secs(1), socket.recv(&mut buffer)).await {
             let text = buffer.get(..length.context("answer")?).context("answer")?;
             return Hello::read(std::str::from_utf8(text)?);
         }
     }
-    bail!("no answer to five datagrams")
+    bail!("no answer to three datagrams")
 }
 
 /// A socket on a port that this process has not used lately. A port that the kernel picks may be one that a flow of

@@ -7,9 +7,7 @@ use std::{
 
 use canary_user::{
     dataplane::{Capacity, Dataplane, IdleTimeouts, Probe, Settings, detach},
-    state::{
-        Choosing, DeadVersion, Family, Frontend, Protocol, Rule, Service, ServiceId, Split, State, Version,
-    },
+    state::{Choosing, DeadVersion, Family, Frontend, Protocol, Rule, Service, ServiceId, Split, State, Version},
 };
 
 /// A pin directory of its own for each test, removed at the end.

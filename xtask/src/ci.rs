@@ -44,17 +44,8 @@ fn clippy_ebpf(environment: &Environment) -> Result<bool> {
         }
     }
     let mut command = environment.command("rustup");
-    command.args([
-        "run",
-        &toolchain,
-        "cargo",
-        "clippy",
-        "--quiet",
-        "-p",
-        "canary-ebpf",
-        "--target",
-        "bpfel-unknown-none",
-    ]);
+    command.args(["run", &toolchain, "cargo", "clippy", "--quiet", "--no-deps", "-p", "canary-ebpf"]);
+    command.args(["--target", "bpfel-unknown-none"]);
     command.args(["-Zbuild-std=core", "--target-dir"]).arg(setup::target_directory().join("clippy-ebpf"));
     command.args(["--", "-D", "warnings"]);
     command.env("RUSTC_BOOTSTRAP", "1").env("CARGO_ENCODED_RUSTFLAGS", "--cfg=bpf_target_arch=\"x86_64\"");

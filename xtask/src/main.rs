@@ -15,7 +15,12 @@ use clap::{Parser, Subcommand};
 
 /// What `cargo xtask` can do.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", about = "Builds, shows and checks canary", disable_help_subcommand = true)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Builds, shows and checks canary",
+    disable_help_subcommand = true
+)]
 struct Arguments {
     #[command(subcommand)]
     task: Task,

@@ -106,7 +106,7 @@ fn of_entry<'a>(index: &Index<'a>, entry: &'a ServiceEntry, port: &Port) -> Vec<
     let mut found = Vec::new();
     match &entry.backends {
         Backends::Inline(workloads) => {
-            found.extend(workloads.iter().filter_map(|workload| of_workload(workload, port)))
+            found.extend(workloads.iter().filter_map(|workload| of_workload(workload, port)));
         }
         Backends::Selected(None) => {}
         Backends::Selected(Some(selector)) => {

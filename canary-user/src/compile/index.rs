@@ -15,7 +15,8 @@ pub(super) struct Index<'a> {
     pub(super) model: &'a Model,
     slices: BTreeMap<&'a Key, Vec<&'a EndpointSlice>>,
     pods_by_address: HashMap<IpAddr, &'a Pod>,
-    pods_by_namespace: BTreeMap<&'a str, Vec<&'a Pod>>,
+    /// By namespace and one label: a selector looks through the Pods of its first label only.
+    pods_by_label: HashMap<(&'a str, &'a str, &'a str), Vec<&'a Pod>>,
     services_by_host: HashMap<&'a Host, &'a Service>,
     /// Entries of full names, oldest first.
     entries_by_host: HashMap<&'a Host, Vec<&'a ServiceEntry>>,
@@ -84,7 +85,7 @@ impl<'a> Index<'a> {
             model,
             slices: BTreeMap::new(),
             pods_by_address: HashMap::new(),
-            pods_by_namespace: BTreeMap::new(),
+            pods_by_label: HashMap::new(),
             services_by_host: model.services().values().map(|service| (&service.host, service)).collect(),
             entries_by_host: HashMap::new(),
             wildcard_entries: Vec::new(),
@@ -98,7 +99,9 @@ impl<'a> Index<'a> {
             }
         }
         for pod in model.pods().values() {
-            index.pods_by_namespace.entry(&pod.meta.key.namespace).or_default().push(pod);
+            for (label, value) in pod.labels() {
+                index.pods_by_label.entry((&pod.meta.key.namespace, label, value)).or_default().push(pod);
+            }
             if !pod.host_network && !pod.terminating {
                 for address in &pod.addresses {
                     index.pods_by_address.entry(*address).or_insert(pod);
@@ -146,10 +149,12 @@ impl<'a> Index<'a> {
         self.slices.get(service).map(Vec::as_slice)
     }
 
-    /// Pods of a namespace with these labels.
-    pub(super) fn pods<'s>(&'s self, namespace: &str, selector: &'s Labels) -> impl Iterator<Item = &'a Pod> + 's {
-        let pods = self.pods_by_namespace.get(namespace).into_iter().flatten().copied();
-        pods.filter(move |pod| selects(selector, pod.labels()))
+    /// Pods of a namespace with these labels; none for an empty selector, as in Kubernetes.
+    pub(super) fn pods<'s>(&'s self, namespace: &'s str, selector: &'s Labels) -> impl Iterator<Item = &'a Pod> + 's {
+        let first = selector.first_key_value();
+        let pods =
+            first.and_then(|(label, value)| self.pods_by_label.get(&(namespace, label.as_str(), value.as_str())));
+        pods.into_iter().flatten().copied().filter(move |pod| selects(selector, pod.labels()))
     }
 
     /// The Pod at an address of its own.
@@ -157,14 +162,14 @@ impl<'a> Index<'a> {
         self.pods_by_address.get(&address).copied()
     }
 
-    /// VirtualServices for the mesh with a host that covers `host`, and that host.
+    /// `VirtualServices` for the mesh with a host that covers `host`, and that host.
     pub(super) fn routes(&self, host: &Host) -> impl Iterator<Item = (&'a Host, &'a VirtualService)> {
         let exact = self.routes_by_host.get_key_value(host).into_iter();
         let exact = exact.flat_map(|(host, routes)| routes.iter().map(|route| (*host, *route)));
         exact.chain(self.wildcard_routes.iter().filter(|(wild, _)| wild.covers(host)).copied())
     }
 
-    /// DestinationRules of a namespace, oldest first.
+    /// `DestinationRules` of a namespace, oldest first.
     pub(super) fn rules(&self, namespace: &str) -> &[&'a DestinationRule] {
         self.rules_by_namespace.get(namespace).map_or(&[], Vec::as_slice)
     }

@@ -40,12 +40,12 @@ impl Refusal {
             | Self::NeedsAnswer { .. }
             | Self::NeedsServerName
             | Self::SubnetsDivide
-            | Self::NeedsNames => "CAN0101",
-            Self::Invalid { .. } => "CAN0102",
+            | Self::NeedsNames => "CAN0301",
+            Self::Invalid { .. } => "CAN0302",
             Self::TooManyVersions { .. }
             | Self::TooManyRules { .. }
             | Self::TooManyEndpoints { .. }
-            | Self::NoRoom { .. } => "CAN0103",
+            | Self::NoRoom { .. } => "CAN0303",
         }
     }
 

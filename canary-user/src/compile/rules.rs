@@ -48,6 +48,8 @@ pub(super) struct Scope<'a, 'i> {
     /// All names of the service.
     pub(super) hosts: &'a [Host],
     pub(super) port: &'a Port,
+    /// All ports of the service.
+    pub(super) ports: &'a [Port],
     pub(super) family: Family,
     /// Virtual addresses of this family.
     pub(super) addresses: &'i [IpAddr],
@@ -66,12 +68,15 @@ pub(super) fn candidates<'a>(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Result<Option<Vec<Candidate<'a>>>, Refused> {
     let route = scope.route;
-    let mut found = match scope.port.application {
-        Application::Http | Application::Sniffed if !route.http.is_empty() => http(scope)?,
-        Application::Tls if !route.tls.is_empty() => l4(scope, "tls", &route.tls)?,
-        Application::Tcp | Application::Sniffed if !route.tcp.is_empty() => l4(scope, "tcp", &route.tcp)?,
-        _ => {
-            diagnostics.push(no_section(scope));
+    let mut found = match section(route, scope.port.application) {
+        Some(Section::Http) => http(scope)?,
+        Some(Section::Tls) => l4(scope, "tls", &route.tls)?,
+        Some(Section::Tcp) => l4(scope, "tcp", &route.tcp)?,
+        None => {
+            // A port beside the one that the rules are for is nothing to talk about.
+            if scope.ports.iter().all(|port| section(route, port.application).is_none()) {
+                diagnostics.push(no_section(scope));
+            }
             return Ok(None);
         }
     };
@@ -85,13 +90,31 @@ pub(super) fn candidates<'a>(
         if http {
             let message = "the last rule does not match everybody: other flows fail, as requests get 404 from Istio";
             let remedy = "add a rule without `match` at the end";
-            diagnostics.push(route.meta.diagnostic(Severity::Warning, "CAN0008", &last.field, message, remedy));
+            diagnostics.push(route.meta.diagnostic(Severity::Warning, "CAN0308", &last.field, message, remedy));
         }
         let settings = Settings::default();
         found.push(Candidate { name: name.into(), field: String::new(), sources: None, goal, settings });
     }
     make_unique(&mut found);
     Ok(Some(found))
+}
+
+/// A list of rules in a VirtualService.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Http,
+    Tls,
+    Tcp,
+}
+
+/// The section that is for a port of this protocol.
+fn section(route: &VirtualService, application: Application) -> Option<Section> {
+    match application {
+        Application::Http | Application::Sniffed if !route.http.is_empty() => Some(Section::Http),
+        Application::Tls if !route.tls.is_empty() => Some(Section::Tls),
+        Application::Tcp | Application::Sniffed if !route.tcp.is_empty() => Some(Section::Tcp),
+        _ => None,
+    }
 }
 
 fn no_section(scope: &Scope<'_, '_>) -> Diagnostic {
@@ -108,7 +131,7 @@ fn no_section(scope: &Scope<'_, '_>) -> Diagnostic {
         Application::Udp => "no VirtualService applies to UDP".to_owned(),
         _ => format!("name the port `{section}` or set its `appProtocol`, or move the rules to the section that fits"),
     };
-    route.meta.diagnostic(Severity::Warning, "CAN0007", format!("spec.{section}"), message, remedy)
+    route.meta.diagnostic(Severity::Warning, "CAN0307", format!("spec.{section}"), message, remedy)
 }
 
 fn http<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
@@ -252,12 +275,11 @@ fn precision(scope: &Scope<'_, '_>, entry: &L4Match, field: &str) -> Result<Opti
     if holds.iter().all(Option::is_none) {
         return Ok(None);
     }
-    match holds.into_iter().collect::<Option<Vec<u8>>>() {
-        Some(lengths) => Ok(lengths.into_iter().min()),
-        None => {
-            let field = format!("{field}.destinationSubnets");
-            Err(Refused::new(&scope.route.meta, field, Refusal::SubnetsDivide))
-        }
+    if let Some(lengths) = holds.into_iter().collect::<Option<Vec<u8>>>() {
+        Ok(lengths.into_iter().min())
+    } else {
+        let field = format!("{field}.destinationSubnets");
+        Err(Refused::new(&scope.route.meta, field, Refusal::SubnetsDivide))
     }
 }
 

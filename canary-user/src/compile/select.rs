@@ -1,4 +1,4 @@
-//! Which VirtualService governs a service, and which DestinationRules define the subsets of a host.
+//! Which VirtualService governs a service, and which `DestinationRules` define the subsets of a host.
 use std::cmp::Reverse;
 
 use super::{
@@ -7,7 +7,7 @@ use super::{
 };
 use crate::model::{Broken, Concerns, DestinationRule, ExportTo, Host, ROOT_NAMESPACE, Subset, VirtualService};
 
-/// The VirtualServices that claim a service.
+/// The `VirtualServices` that claim a service.
 #[derive(Debug, Default)]
 pub(super) struct Claims<'a> {
     /// The one in force, and the host of the service that it claims.
@@ -69,7 +69,7 @@ fn visibility(export_to: &ExportTo, namespace: &str) -> Option<u8> {
     }
 }
 
-/// The DestinationRules in force for a host, oldest first; several when they have the same host and namespace.
+/// The `DestinationRules` in force for a host, oldest first; several when they have the same host and namespace.
 ///
 /// Looked up in the client's namespace (that of the VirtualService), then the service's, then the root namespace;
 /// the first of these with a match decides, there the most specific host.

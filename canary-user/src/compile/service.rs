@@ -37,8 +37,8 @@ pub(super) fn build<'a>(
     let mut settings = backend.settings();
     let mut candidates = None;
     if let Some((route, policy)) = governing {
-        let hosts = backend.hosts();
-        let scope = Scope { index, route, policy, hosts, port, family, addresses };
+        let (hosts, ports) = (backend.hosts(), backend.ports());
+        let scope = Scope { index, route, policy, hosts, port, ports, family, addresses };
         candidates = rules::candidates(&scope, diagnostics)?;
         let drain = Settings { drain_seconds: policy.and_then(|policy| policy.drain_seconds), ..Settings::default() };
         settings = drain.or(route.settings).or(settings);
@@ -60,13 +60,13 @@ pub(super) fn build<'a>(
         rules: BTreeMap::new(),
         diagnostics: Vec::new(),
     };
-    let resolved = resolve(&mut resolver, &candidates);
+    let shares = resolve(&mut resolver, &candidates);
     report.destination_rules = resolver.rules.values().map(|rule| Decider::new(&rule.meta)).collect();
     diagnostics.append(&mut resolver.diagnostics);
-    let resolved = resolved?;
+    let shares = shares?;
     let names = resolver.names();
     let mut rules = Vec::with_capacity(candidates.len());
-    for (candidate, shares) in candidates.into_iter().zip(resolved) {
+    for (candidate, shares) in candidates.into_iter().zip(shares) {
         let meta = governing.map_or(backend.meta(), |(route, _)| &route.meta);
         let weights = weigh(&shares, &names).map_err(|refusal| Refused::new(meta, candidate.field.clone(), refusal))?;
         let destinations =
@@ -101,8 +101,8 @@ fn plain<'a>() -> Candidate<'a> {
     }
 }
 
-/// A ServiceEntry whose endpoints have names only cannot be served.
-fn check_names(backend: Backend<'_>) -> Result<(), Refused> {
+/// Endpoints that have names are not ours to resolve, and a part of a version is not the version.
+pub(super) fn check_names(backend: Backend<'_>) -> Result<(), Refused> {
     let Backend::Entry(entry) = backend else {
         return Ok(());
     };
@@ -124,7 +124,7 @@ fn check_names(backend: Backend<'_>) -> Result<(), Refused> {
 
 type Governing<'a> = (&'a VirtualService, Option<&'a RoutePolicy>);
 
-/// Finds the VirtualService in force and its RoutePolicy, and reports the others.
+/// Finds the VirtualService in force and its `RoutePolicy`, and reports the others.
 fn govern<'a>(
     index: &Index<'a>,
     backend: Backend<'a>,
@@ -141,7 +141,7 @@ fn govern<'a>(
         );
         diagnostics.push(hidden.meta.diagnostic(
             Severity::Warning,
-            "CAN0014",
+            "CAN0314",
             "spec.exportTo",
             message,
             "export it to that namespace",
@@ -195,7 +195,7 @@ fn find_policy<'a>(
             format!("{} is for the same VirtualService and is older: this one is not in force", policy.meta.id());
         diagnostics.push(other.meta.diagnostic(
             Severity::Error,
-            "CAN0012",
+            "CAN0312",
             "spec.targetRef",
             message,
             "put the rules into one",
@@ -221,7 +221,7 @@ struct Share {
 }
 
 fn resolve(resolver: &mut Resolver<'_, '_>, candidates: &[Candidate<'_>]) -> Result<Vec<Vec<Share>>, Refused> {
-    let mut resolved = Vec::with_capacity(candidates.len());
+    let mut all = Vec::with_capacity(candidates.len());
     for candidate in candidates {
         let mut shares = Vec::new();
         match candidate.goal {
@@ -235,9 +235,9 @@ fn resolve(resolver: &mut Resolver<'_, '_>, candidates: &[Candidate<'_>]) -> Res
                 }
             }
         }
-        resolved.push(shares);
+        all.push(shares);
     }
-    Ok(resolved)
+    Ok(all)
 }
 
 /// Adds the shares of each version up. A version without a share is left out of the split.

@@ -8,11 +8,11 @@ use super::{
     endpoints,
     index::{Backend, Index},
     refusal::{Refusal, Refused},
-    select,
+    select, service,
 };
 use crate::{
     diagnostic::{Diagnostic, Severity},
-    model::{DOMAIN, Destination, DestinationRule, Host, Labels, Meta, Port},
+    model::{Broken, DOMAIN, Destination, DestinationRule, Host, Labels, Meta, Port},
     state::Family,
 };
 
@@ -42,7 +42,7 @@ pub(super) struct Resolver<'a, 'i> {
     pub(super) route: Option<&'a Meta>,
     /// Endpoints of every version seen.
     pub(super) versions: BTreeMap<Identity, BTreeMap<SocketAddr, u32>>,
-    /// DestinationRules that had a say.
+    /// `DestinationRules` that had a say.
     pub(super) rules: BTreeMap<String, &'a DestinationRule>,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
@@ -68,11 +68,12 @@ impl<'a> Resolver<'a, '_> {
         let identity =
             |port| Identity::Destination { host: destination.host.clone(), port, subset: destination.subset.clone() };
         let Some(backend) = self.index.backend(&destination.host, self.client()) else {
-            self.refuse_broken(self.index.broken_backend(&destination.host))?;
+            refuse_broken(self.index.broken_backend(&destination.host))?;
             self.unknown_host(destination, path);
             return Ok(self.dead(identity(destination.port.unwrap_or(self.port.number))));
         };
-        self.refuse_broken(self.index.broken_endpoints(backend))?;
+        refuse_broken(self.index.broken_endpoints(backend))?;
+        service::check_names(backend)?;
         let Some(port) = self.port_of(backend, destination, path) else {
             return Ok(self.dead(identity(destination.port.unwrap_or(self.port.number))));
         };
@@ -102,11 +103,6 @@ impl<'a> Resolver<'a, '_> {
     fn dead(&mut self, identity: Identity) -> Identity {
         self.versions.entry(identity.clone()).or_default();
         identity
-    }
-
-    fn refuse_broken(&self, broken: Option<&crate::model::Broken>) -> Result<(), Refused> {
-        let Some(broken) = broken else { return Ok(()) };
-        Err(Refused::new(&broken.meta, "", Refusal::Invalid { object: broken.meta.id() }))
     }
 
     /// The destination's port: the one it names, the only one there is, else the one that the client addressed.
@@ -184,7 +180,7 @@ impl<'a> Resolver<'a, '_> {
         let family = if self.family == Family::Ipv6 { "IPv6" } else { "IPv4" };
         let message = format!("{what} has no ready {family} endpoint");
         let remedy = "its share is treated as `canary.io/on-no-endpoints` says (default: it fails)";
-        self.note(Severity::Warning, "CAN0009", format!("{path}.destination"), message, remedy);
+        self.note(Severity::Warning, "CAN0309", format!("{path}.destination"), message, remedy);
     }
 
     fn note(
@@ -223,6 +219,12 @@ impl<'a> Resolver<'a, '_> {
         matches!(identity, Identity::Destination { host, port, .. }
             if *port == self.port.number && self.service.hosts().contains(host))
     }
+}
+
+/// An invalid object is not an absent one: what depends on it waits until it is corrected.
+fn refuse_broken(broken: Option<&Broken>) -> Result<(), Refused> {
+    let Some(broken) = broken else { return Ok(()) };
+    Err(Refused::new(&broken.meta, "", Refusal::Invalid { object: broken.meta.id() }))
 }
 
 fn plain_name(identity: &Identity) -> String {

@@ -56,7 +56,7 @@ pub(crate) fn key(frontend: &Frontend) -> ServiceKey {
         addr_be: words(frontend.addr),
         port_be: frontend.port.to_be(),
         protocol: number(frontend.protocol),
-        pad: 0,
+        pad: [0; 5],
     }
 }
 
@@ -91,12 +91,18 @@ mod tests {
 
     #[test]
     fn a_network_holds_its_hosts_only() {
-        for (net, inside, outside) in
-            [("10.1.0.0/16", "10.1.2.3", "10.2.0.1"), ("fd00:1::/32", "fd00:1::7", "fd00:2::7"), ("0.0.0.0/0", "1.2.3.4", "fd00::1")]
-        {
+        for (net, inside, outside) in [
+            ("10.1.0.0/16", "10.1.2.3", "10.2.0.1"),
+            ("fd00:1::/32", "fd00:1::7", "fd00:2::7"),
+            ("0.0.0.0/0", "1.2.3.4", "fd00::1"),
+        ] {
             let (net_be, mask_be) = network(&net.parse().unwrap());
             let holds = |client: &str| {
-                words(client.parse().unwrap()).iter().zip(mask_be).zip(net_be).all(|((word, mask), net)| word & mask == net)
+                words(client.parse().unwrap())
+                    .iter()
+                    .zip(mask_be)
+                    .zip(net_be)
+                    .all(|((word, mask), net)| word & mask == net)
             };
             assert!(holds(inside), "{net} holds {inside}");
             assert!(!holds(outside), "{net} does not hold {outside}");

@@ -36,9 +36,7 @@ pub(crate) fn driver(interface: &str) -> Option<String> {
     }
     request.ifr_ifru.ifru_data = (&raw mut info).cast();
     // SAFETY: `request` names an interface and points to a buffer of the size that the command writes.
-    let done = unsafe {
-        libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), SIOCETHTOOL, &raw mut request)
-    };
+    let done = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), SIOCETHTOOL, &raw mut request) };
     if done != 0 {
         return None;
     }

@@ -159,8 +159,16 @@ impl<'a> Layout<'a> {
             split_slots: Slots::new("splits", limits::SPLIT_SLOTS, observed.splits.keys().copied()),
             // Group 0 is the empty one.
             group_slots: Slots::new("groups", limits::GROUP_SLOTS, observed.groups.keys().copied().chain([0])),
-            rule_ranges: Ranges::new("rules", limits::RULE_SLOTS, observed.rules.iter().map(|(&at, it)| (at, len(it.len())))),
-            leaf_ranges: Ranges::new("leaves", limits::LEAF_SLOTS, observed.leaves.iter().map(|(&at, it)| (at, len(it.len())))),
+            rule_ranges: Ranges::new(
+                "rules",
+                limits::RULE_SLOTS,
+                observed.rules.iter().map(|(&at, it)| (at, len(it.len()))),
+            ),
+            leaf_ranges: Ranges::new(
+                "leaves",
+                limits::LEAF_SLOTS,
+                observed.leaves.iter().map(|(&at, it)| (at, len(it.len()))),
+            ),
             node_ranges: Ranges::new("nodes", limits::NODE_SLOTS, observed.nodes.keys().map(|&at| (at, 1))),
             member_ranges: Ranges::new(
                 "members",
@@ -244,7 +252,13 @@ impl<'a> Layout<'a> {
             .collect()
     }
 
-    fn split(&mut self, id: &ServiceId, service: &Service, index: usize, known: &mut Vec<u32>) -> Result<u32, LayoutError> {
+    fn split(
+        &mut self,
+        id: &ServiceId,
+        service: &Service,
+        index: usize,
+        known: &mut Vec<u32>,
+    ) -> Result<u32, LayoutError> {
         let object = || format!("{id} rule {index}");
         let unsound = |problem| LayoutError::Unsound { object: object(), problem };
         let weights = Self::effective(service, index);
@@ -368,9 +382,10 @@ impl<'a> Layout<'a> {
         let weights: Vec<u32> = wanted.endpoints.values().copied().collect();
         let ring_len = if keyed { ring_size(members.len()) } else { 0 };
         let digest = digest(&members, &weights, ring_len);
-        let same = self.observed.groups.get(&had).is_some_and(|group| {
-            group.digest == digest && self.observed.members.get(&group.members) == Some(&members)
-        });
+        let same =
+            self.observed.groups.get(&had).is_some_and(|group| {
+                group.digest == digest && self.observed.members.get(&group.members) == Some(&members)
+            });
         if same {
             return Ok(self.keep_group(had));
         }
@@ -379,10 +394,8 @@ impl<'a> Layout<'a> {
         let root = if even {
             EVEN
         } else {
-            let tree = tree(&weights, u64::from(digest)).ok_or_else(|| LayoutError::Unsound {
-                object: object(),
-                problem: "all endpoints have weight zero",
-            })?;
+            let tree = tree(&weights, u64::from(digest))
+                .ok_or_else(|| LayoutError::Unsound { object: object(), problem: "all endpoints have weight zero" })?;
             self.place_tree(tree.root, &tree.nodes, 0, object)?
         };
         let ring_at = if ring_len == 0 { 0 } else { self.member_ranges.take(ring_len, object)? };

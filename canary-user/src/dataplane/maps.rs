@@ -18,8 +18,24 @@ use canary_common::abi::{
 
 /// Names of the maps that are pinned: all that outlives an agent.
 pub(crate) const PINNED: &[&str] = &[
-    "SERVICES", "SERVICE", "RULES", "SPLITS", "NODES", "LEAVES", "VERSIONS", "GROUPS", "MEMBERS", "ENDPOINTS",
-    "SETTINGS", "FLOWS", "TRANSIENT", "FRAGMENTS", "CHOICES", "VERSION_COUNTS", "ENDPOINT_COUNTS", "LEAVE_COUNTS",
+    "SERVICES",
+    "SERVICE",
+    "RULES",
+    "SPLITS",
+    "NODES",
+    "LEAVES",
+    "VERSIONS",
+    "GROUPS",
+    "MEMBERS",
+    "ENDPOINTS",
+    "SETTINGS",
+    "FLOWS",
+    "TRANSIENT",
+    "FRAGMENTS",
+    "CHOICES",
+    "VERSION_COUNTS",
+    "ENDPOINT_COUNTS",
+    "LEAVE_COUNTS",
 ];
 
 /// Why a map cannot be used.

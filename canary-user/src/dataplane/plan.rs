@@ -145,7 +145,9 @@ impl fmt::Display for Op {
             Self::PutVersion(slot, it) => write!(f, "put version {slot} with group {}", it.group),
             Self::FlipGroup(slot, group) => write!(f, "publish version {slot} → group {group}"),
             Self::PutLeaves(at, leaves) => write!(f, "put leaves {at}+{}", leaves.len()),
-            Self::PutSplit(at, it) => write!(f, "put split {at} of weight {} over {} versions", it.total, it.leaves_len),
+            Self::PutSplit(at, it) => {
+                write!(f, "put split {at} of weight {} over {} versions", it.total, it.leaves_len)
+            }
             Self::PutRules(at, rules) => write!(f, "put rules {at}+{}", rules.len()),
             Self::PutService(slot, _) => write!(f, "put service {slot}"),
             Self::FlipRules(slot, rules) => {

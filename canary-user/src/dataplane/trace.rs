@@ -40,12 +40,8 @@ pub(super) fn run(ebpf: &Ebpf, maps: &mut Maps, names: &Names, probe: Probe) -> 
     maps.trace.set(0, blank, 0).map_err(failed)?;
     let Some(Program::Xdp(program)) = ebpf.program(PROGRAM) else { return Err(refused(ProgramError::NotLoaded)) };
     let mut out = vec![0; frame.len() + 256];
-    let options = TestRunOptions {
-        data_in: Some(&frame),
-        data_out: Some(&mut out),
-        repeat: 1,
-        ..TestRunOptions::default()
-    };
+    let options =
+        TestRunOptions { data_in: Some(&frame), data_out: Some(&mut out), repeat: 1, ..TestRunOptions::default() };
     program.test_run(options).map_err(refused)?;
     let seen = maps.trace.get(&0, 0).map_err(failed)?;
     let endpoint = (seen.endpoint != NONE).then(|| maps.endpoints.get(seen.endpoint)).transpose()?;

@@ -31,9 +31,7 @@ impl Maps {
             }
             Op::PutSplit(at, split) => self.splits.set(*at, split),
             Op::PutRules(at, rules) => put_block(&mut self.rules, *at, rules),
-            Op::PutService(slot, it) => {
-                self.service.set(*slot, &Service { rules: it.rules, name_hash: it.name_hash })
-            }
+            Op::PutService(slot, it) => self.service.set(*slot, &Service { rules: it.rules, name_hash: it.name_hash }),
             Op::FlipRules(slot, rules) => self.service.publish(*slot, offset_of!(Service, rules), *rules),
             Op::PutFrontend(key, slot) => {
                 self.services.insert(key, slot, 0).map_err(|source| MapFailure::Map { name: "SERVICES", source })

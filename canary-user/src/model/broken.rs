@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::{
     endpoints::SERVICE_LABEL,
-    fields::bare_meta,
     meta::{Key, Labels, Meta},
     names::Host,
+    raw,
 };
 use crate::source::Object;
 
@@ -32,7 +32,7 @@ pub(crate) enum Concerns {
     Entry(Vec<Host>),
     /// A Pod or WorkloadEntry: services that select these labels in its namespace.
     Workload(Labels),
-    /// A RoutePolicy of this VirtualService.
+    /// A `RoutePolicy` of this VirtualService.
     Policy(Key),
     /// Not to be found out.
     Nobody,
@@ -40,7 +40,7 @@ pub(crate) enum Concerns {
 
 impl Broken {
     pub(super) fn new(object: &Object) -> Self {
-        let mut meta = bare_meta(object);
+        let mut meta = Meta::new(object, &raw::Metadata::default());
         meta.created = text(object.body.pointer("/metadata/creationTimestamp"));
         Self { concerns: concerns(object), meta }
     }

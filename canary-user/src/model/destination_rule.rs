@@ -1,11 +1,11 @@
 //! DestinationRule: which endpoints of a host are which version.
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     meta::{Labels, Meta},
     names::{ExportTo, Host},
     problem::{Faults, Invalid, Problem},
-    raw,
+    raw, traffic_policy,
 };
 use crate::source::Object;
 
@@ -36,7 +36,7 @@ impl DestinationRule {
         }
         let host = Host::read(&written, &object.namespace);
         let host = host.map_err(|problem| vec![Invalid { field: "spec.host".into(), problem }])?;
-        check_policy(spec.traffic_policy.as_ref(), "spec.trafficPolicy", &mut faults);
+        traffic_policy::check(spec.traffic_policy.as_ref(), "spec.trafficPolicy", &mut faults);
         let mut subsets: Vec<Subset> = Vec::with_capacity(spec.subsets.len());
         for (index, subset) in spec.subsets.into_iter().enumerate() {
             let path = format!("spec.subsets[{index}]");
@@ -49,9 +49,10 @@ impl DestinationRule {
             } else if subsets.iter().any(|seen| seen.name == name) {
                 faults.push(format!("{path}.name"), Problem::Duplicate { value: name.clone() });
             }
-            check_policy(subset.traffic_policy.as_ref(), &format!("{path}.trafficPolicy"), &mut faults);
+            traffic_policy::check(subset.traffic_policy.as_ref(), &format!("{path}.trafficPolicy"), &mut faults);
             subsets.push(Subset { name, labels: subset.labels });
         }
+        check_selector(spec.workload_selector.as_ref(), &mut faults);
         // Istio: a rule for selected clients stays in its own namespace.
         let export_to = if spec.workload_selector.is_some() && spec.export_to.is_empty() {
             ExportTo::read(&[".".to_owned()], &object.namespace)
@@ -70,74 +71,11 @@ fn is_label(name: &str) -> bool {
         && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
 }
 
-/// Checks what can be wrong in a `trafficPolicy`, so that a mistake is not taken for a policy that canary lacks.
-fn check_policy(policy: Option<&Map<String, Value>>, path: &str, faults: &mut Faults) {
-    let Some(policy) = policy else { return };
-    check_balancer(policy.get("loadBalancer"), &format!("{path}.loadBalancer"), faults);
-    let outlier = policy.get("outlierDetection");
-    for field in ["maxEjectionPercent", "minHealthPercent"] {
-        let value = outlier.and_then(|outlier| outlier.get(field));
-        check_number(
-            value,
-            &format!("{path}.outlierDetection.{field}"),
-            0.0,
-            100.0,
-            "a percentage from 0 to 100",
-            faults,
-        );
-    }
-    let levels = policy.get("portLevelSettings").and_then(Value::as_array);
-    for (index, level) in levels.into_iter().flatten().enumerate() {
-        let path = format!("{path}.portLevelSettings[{index}].loadBalancer");
-        check_balancer(level.get("loadBalancer"), &path, faults);
-    }
-}
-
-fn check_balancer(balancer: Option<&Value>, path: &str, faults: &mut Faults) {
-    let Some(balancer) = balancer else { return };
-    if balancer.get("simple").is_some() && balancer.get("consistentHash").is_some() {
-        faults.push(path, Problem::Exclusive { first: "`simple`", second: "`consistentHash`" });
-    }
-    if let Some(warmup) = balancer.get("warmup") {
-        if warmup.get("duration").is_none() {
-            faults.push(format!("{path}.warmup.duration"), Problem::Missing);
+fn check_selector(selector: Option<&Value>, faults: &mut Faults) {
+    let labels = selector.and_then(|selector| selector.get("matchLabels")).and_then(Value::as_object);
+    for (key, value) in labels.into_iter().flatten() {
+        if key.contains('*') || value.as_str().is_some_and(|value| value.contains('*')) {
+            faults.push(format!("spec.workloadSelector.matchLabels.{key}"), Problem::SelectorWildcard);
         }
-        let percent = format!("{path}.warmup.minimumPercent");
-        check_number(warmup.get("minimumPercent"), &percent, 0.0, 100.0, "a percentage from 0 to 100", faults);
-        let aggression = format!("{path}.warmup.aggression");
-        check_number(warmup.get("aggression"), &aggression, f64::MIN_POSITIVE, f64::MAX, "a number above 0", faults);
-    }
-    let Some(hash) = balancer.get("consistentHash") else {
-        return;
-    };
-    if let Some(cookie) = hash.get("httpCookie")
-        && cookie.get("name").and_then(Value::as_str).is_none_or(str::is_empty)
-    {
-        faults.push(format!("{path}.consistentHash.httpCookie.name"), Problem::Missing);
-    }
-    if hash.get("ringHash").is_some() && hash.get("maglev").is_some() {
-        faults.push(format!("{path}.consistentHash"), Problem::Exclusive { first: "`ringHash`", second: "`maglev`" });
-    }
-    if let Some(size) = hash.get("maglev").and_then(|maglev| maglev.get("tableSize")).and_then(Value::as_u64)
-        && (size >= MAGLEV_LIMIT || !is_prime(size))
-    {
-        let field = format!("{path}.consistentHash.maglev.tableSize");
-        faults.push(field, Problem::Value { value: size.to_string(), expected: "a prime below 5000011" });
-    }
-}
-
-const MAGLEV_LIMIT: u64 = 5_000_011;
-
-fn is_prime(number: u64) -> bool {
-    number >= 2
-        && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
-}
-
-fn check_number(value: Option<&Value>, field: &str, low: f64, high: f64, expected: &'static str, faults: &mut Faults) {
-    // In protobuf's JSON a wrapped number may also be a string; that is not ours to judge.
-    if let Some(number) = value.and_then(Value::as_f64)
-        && !(low..=high).contains(&number)
-    {
-        faults.push(field, Problem::Value { value: number.to_string(), expected });
     }
 }

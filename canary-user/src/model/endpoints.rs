@@ -1,4 +1,4 @@
-//! Who serves: EndpointSlices and Pods.
+//! Who serves: `EndpointSlices` and Pods.
 use std::net::IpAddr;
 
 use super::{
@@ -136,8 +136,7 @@ impl Pod {
             for (entry, port) in container.ports.iter().enumerate() {
                 let path = format!("spec.containers[{index}].ports[{entry}]");
                 let protocol = faults.take(&format!("{path}.protocol"), read_protocol(port.protocol.as_deref()));
-                let (Some(Some(protocol)), Some(name), Some(number)) = (protocol, &port.name, port.container_port)
-                else {
+                let (Some(Some(protocol)), Some(name), Some(number)) = (protocol, &port.name, port.number) else {
                     continue;
                 };
                 let number = faults.take(&format!("{path}.containerPort"), read_port(number));

@@ -1,7 +1,6 @@
 //! Reports what an object asks for and canary does not do: by field, never ignored in silence.
 use serde_json::Value;
 
-use super::{meta::Meta, raw};
 use crate::{
     diagnostic::{Diagnostic, Severity},
     source::Object,
@@ -110,7 +109,7 @@ const SERVICE_REPORTED: &[(&str, &[&str])] = &[
 ];
 
 /// Fields of `object` that are not enforced, one warning each.
-pub(super) fn not_enforced(object: &Object, meta: &Meta) -> Vec<Diagnostic> {
+pub(super) fn not_enforced(object: &Object) -> Vec<Diagnostic> {
     let Some(spec) = object.body.get("spec") else {
         return Vec::new();
     };
@@ -120,18 +119,25 @@ pub(super) fn not_enforced(object: &Object, meta: &Meta) -> Vec<Diagnostic> {
         "ServiceEntry" => SERVICE_ENTRY,
         "WorkloadEntry" => WORKLOAD_ENTRY,
         "RoutePolicy" => ROUTE_POLICY,
-        "Service" => return service(spec, meta),
+        "Service" => return service(spec, object),
         _ => return Vec::new(),
     };
     let mut found = Vec::new();
     walk(spec, "", "spec", honoured, &mut found);
-    found.into_iter().map(|field| warning(meta, field)).collect()
+    found.into_iter().map(|field| warning(object, field)).collect()
 }
 
-fn warning(meta: &Meta, field: String) -> Diagnostic {
-    let name = field.rsplit('.').next().unwrap_or(&field).to_owned();
-    let message = format!("`{name}` is not enforced: canary's data path does not do this");
-    meta.diagnostic(Severity::Warning, "CAN0005", field, message, "see docs/reference-resources.md for what is")
+fn warning(object: &Object, field: String) -> Diagnostic {
+    let name = field.rsplit('.').next().unwrap_or(&field);
+    Diagnostic {
+        severity: Severity::Warning,
+        code: "CAN0005",
+        object: object.id(),
+        origin: object.origin_of(&field),
+        message: format!("`{name}` is not enforced: canary's data path does not do this"),
+        remedy: "see docs/reference-resources.md for what is".into(),
+        field,
+    }
 }
 
 /// Notes the topmost fields that no pattern covers. `pattern` is the path without indices, `path` the one with them.
@@ -160,35 +166,30 @@ fn visit(value: &Value, pattern: &str, path: String, honoured: &[&str], found: &
     let taken = |entry: &&str| *entry == pattern || entry.strip_suffix(".*") == Some(pattern);
     let inner =
         |entry: &&str| entry.strip_prefix(pattern).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"));
-    if honoured.iter().any(|entry| taken(entry)) {
+    if honoured.iter().any(taken) {
         return;
     }
-    if honoured.iter().any(|entry| inner(entry)) {
+    if honoured.iter().any(inner) {
         walk(value, pattern, &path, honoured, found);
     } else {
         found.push(path);
     }
 }
 
-fn service(spec: &Value, meta: &Meta) -> Vec<Diagnostic> {
+fn service(spec: &Value, object: &Object) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (field, harmless) in SERVICE_REPORTED {
         let Some(value) = spec.get(*field).filter(|value| !value.is_null()) else {
             continue;
         };
         if !value.as_str().is_some_and(|text| harmless.contains(&text)) {
-            found.push(warning(meta, format!("spec.{field}")));
+            found.push(warning(object, format!("spec.{field}")));
         }
     }
     for (index, port) in spec.get("ports").and_then(Value::as_array).into_iter().flatten().enumerate() {
         if port.get("nodePort").is_some_and(|port| port.as_u64() != Some(0)) {
-            found.push(warning(meta, format!("spec.ports[{index}].nodePort")));
+            found.push(warning(object, format!("spec.ports[{index}].nodePort")));
         }
     }
     found
-}
-
-/// Reads the identity of an object whose remaining fields could not be read.
-pub(super) fn bare_meta(object: &Object) -> Meta {
-    Meta::new(object, &raw::Metadata::default())
 }

@@ -1,5 +1,5 @@
 //! What every object of the model carries: identity, age, labels and the place in the source.
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::raw;
 use crate::{
@@ -31,13 +31,13 @@ pub(crate) struct Meta {
     /// `creationTimestamp`; RFC 3339 in UTC orders as text. Objects from files have none and count as oldest.
     pub(crate) created: Option<String>,
     /// The object without its body: for lines of fields.
-    place: Object,
+    place: Arc<Object>,
 }
 
 impl Meta {
     pub(super) fn new(object: &Object, metadata: &raw::Metadata) -> Self {
         // The body is large and has been read; only identity and lines are needed from here on.
-        let place = Object {
+        let place = Arc::new(Object {
             api_version: object.api_version.clone(),
             kind: object.kind.clone(),
             namespace: object.namespace.clone(),
@@ -45,7 +45,7 @@ impl Meta {
             body: serde_json::Value::Null,
             origin: object.origin.clone(),
             lines: object.lines.clone(),
-        };
+        });
         Self {
             key: Key::new(&object.namespace, &object.name),
             labels: metadata.labels.clone(),

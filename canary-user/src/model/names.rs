@@ -5,7 +5,7 @@ use super::problem::Problem;
 
 /// The domain of the cluster.
 pub(crate) const DOMAIN: &str = "cluster.local";
-/// Istio's root namespace: DestinationRules here are the last resort.
+/// Istio's root namespace: `DestinationRules` here are the last resort.
 pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
 
 /// A host: complete, in lower case, perhaps with a leading `*`. Never empty.

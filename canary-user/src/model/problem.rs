@@ -11,10 +11,6 @@ use crate::{
 pub(crate) enum Problem {
     #[error("{source}")]
     Shape { source: serde_json::Error },
-    #[error("{keys} {} at the top level; indent {} under `metadata:`", if *.several { "stand" } else { "stands" }, if *.several { "them" } else { "it" })]
-    MetadataNotIndented { keys: String, several: bool },
-    #[error("`metadata.name` is missing")]
-    NameMissing,
     #[error("required, but missing")]
     Missing,
     #[error("must not be empty")]
@@ -63,7 +59,6 @@ impl Problem {
     /// What to do about it; empty when the message says it all.
     fn remedy(&self) -> String {
         match self {
-            Self::NameMissing => "give the object a name under `metadata:`".into(),
             Self::Missing => "add the field".into(),
             Self::ExactlyOne { .. } => "keep one of them".into(),
             Self::Exclusive { .. } => "remove one of them".into(),
@@ -82,20 +77,16 @@ impl Problem {
             Self::CidrNeedsStatic => "write single addresses, or `resolution: STATIC`".into(),
             Self::UnknownPortName { .. } => "use the name of a port in `spec.ports`".into(),
             Self::SniOutsideHosts { .. } => "add it to `spec.hosts`, or correct it".into(),
-            Self::Shape { .. }
-            | Self::MetadataNotIndented { .. }
-            | Self::Empty
-            | Self::Port { .. }
-            | Self::Value { .. }
-            | Self::Resolution { .. } => String::new(),
+            Self::Shape { .. } | Self::Empty | Self::Port { .. } | Self::Value { .. } | Self::Resolution { .. } => {
+                String::new()
+            }
         }
     }
 
-    /// `CAN0002` for the wrong type, `CAN0003` for metadata that is not indented, `CAN0001` for a wrong value.
+    /// `CAN0002` for the wrong type, `CAN0001` for a wrong value.
     const fn code(&self) -> &'static str {
         match self {
             Self::Shape { .. } => "CAN0002",
-            Self::MetadataNotIndented { .. } | Self::NameMissing => "CAN0003",
             _ => "CAN0001",
         }
     }

@@ -87,13 +87,14 @@ fn read_destination(
     }
     let host = faults.take(&format!("{path}.host"), Host::read(&written, namespace));
     let port = match raw.port {
-        Some(selector) => match selector.number {
-            Some(number) => Some(faults.take(&format!("{path}.port.number"), read_port(number))?),
-            None => {
+        Some(selector) => {
+            if let Some(number) = selector.number {
+                Some(faults.take(&format!("{path}.port.number"), read_port(number))?)
+            } else {
                 faults.push(format!("{path}.port.number"), Problem::Missing);
                 return None;
             }
-        },
+        }
         None => None,
     };
     Some(Destination { host: host?, port, subset: raw.subset.filter(|name| !name.is_empty()), written })

@@ -45,7 +45,7 @@ pub(crate) enum Resolution {
 #[derive(Debug, Clone)]
 pub(crate) enum Backends {
     Inline(Vec<Workload>),
-    /// WorkloadEntries and Pods of the namespace with these labels; `None` selects nothing.
+    /// `WorkloadEntries` and Pods of the namespace with these labels; `None` selects nothing.
     Selected(Option<Labels>),
 }
 

@@ -1,4 +1,4 @@
-//! canary's own settings: annotations on VirtualServices and Services, and the `RoutePolicy` resource.
+//! canary's own settings: annotations on `VirtualServices` and Services, and the `RoutePolicy` resource.
 use ipnet::IpNet;
 
 use super::{

@@ -159,7 +159,8 @@ fn walk(directory: &Path, depth: usize, files: &mut Vec<PathBuf>, directories: &
             }
             continue;
         }
-        let named = path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|&known| extension == known));
+        let named =
+            path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|&known| extension == known));
         // No pipes or devices: reading one may never end. What is no file for other reasons, `read` reports.
         if named && fs::metadata(&path).map_or(true, |metadata| metadata.is_file()) {
             files.push(path);

@@ -2,19 +2,15 @@
 //!
 //! The proof is in the function itself: the new text is parsed, and unless it differs from the old one in exactly
 //! these weights it is not handed out.
-use std::collections::BTreeSet;
-
 use serde_json::Value;
 
-use self::patch::{Place, apply, weight_patch};
-use super::{
-    Object, documents,
-    object::object_nodes,
-    parse,
-    similar::did_you_mean,
-    yaml::{Content, Node},
+use self::{
+    names::{Named, named},
+    patch::{Place, apply, weight_patch},
 };
+use super::{Object, documents, object::object_nodes, parse, similar::did_you_mean, yaml::Node};
 
+mod names;
 mod patch;
 #[cfg(test)]
 mod tests;
@@ -95,13 +91,19 @@ pub enum EditError {
         /// The versions that it has.
         versions: Vec<String>,
     },
-    /// Two destinations of the rule have the same version name.
-    #[error("rule `{rule}` has two destinations called `{version}`, so it is not clear which is meant — edit the file")]
+    /// Several destinations of the rule have the same version name.
+    #[error(
+        "rule `{rule}` has several destinations called `{version}`, so it is not clear which is meant — its versions are \
+         {}; where two are the same, edit the file",
+        versions.join(", ")
+    )]
     SameName {
         /// The rule.
         rule: String,
         /// The version.
         version: String,
+        /// The versions that it has.
+        versions: Vec<String>,
     },
     /// A version was given two weights.
     #[error("version `{version}` is given two weights")]
@@ -125,7 +127,8 @@ pub enum EditError {
 
 /// `text` with the weights of one rule of `object` set. `rule` is its name, or `http[0]`, `tcp[1]`, … by position;
 /// it may be left out when there is only one rule, or only one that has several destinations. `weights` must name every
-/// version of the rule, by subset, or by the first label of the host where there is no subset.
+/// version of the rule: by subset; without one by the Service's name, or the whole host of what is no Service; where two
+/// have the same name, by `name@host` or `name@host:port`.
 ///
 /// # Errors
 /// When it is not clear what is meant, or the text cannot be changed without changing more.
@@ -149,10 +152,11 @@ pub fn set_weights(
     let node = nodes.into_iter().find(|node| is(node, object));
     let node = node.ok_or_else(|| EditError::NotFound { object: object.id() })?;
     let rule = find_rule(node, object, rule)?;
-    let wanted = assign(&rule, weights)?;
+    let wanted = assign(&rule, object, weights)?;
     let expected = expected(text, object, &rule, &wanted);
     for place in [Place::Last, Place::First] {
-        let patches: Vec<_> = wanted.iter().filter_map(|&(entry, weight)| weight_patch(text, entry, weight, place)).collect();
+        let patches: Vec<_> =
+            wanted.iter().filter_map(|&(entry, weight)| weight_patch(text, entry, weight, place)).collect();
         let edited = apply(text, patches);
         if bodies(&edited) == expected {
             return Ok(edited);
@@ -220,51 +224,38 @@ fn find_rule<'n>(node: &'n Node, object: &Object, wanted: Option<&str>) -> Resul
 }
 
 /// Which entry gets which weight.
-fn assign<'n>(rule: &FoundRule<'n>, weights: &[(String, u32)]) -> Result<Vec<(&'n Node, u32)>, EditError> {
-    let mut given = BTreeSet::new();
-    if let Some((twice, _)) = weights.iter().find(|(version, _)| !given.insert(version)) {
-        return Err(EditError::GivenTwice { version: twice.clone() });
-    }
-    let mut versions: Vec<String> = Vec::new();
-    for entry in rule.entries {
-        let version = version_of(entry)?;
-        if versions.contains(&version) {
-            return Err(EditError::SameName { rule: rule.name.clone(), version });
+fn assign<'n>(
+    rule: &FoundRule<'n>,
+    object: &Object,
+    weights: &[(String, u32)],
+) -> Result<Vec<(&'n Node, u32)>, EditError> {
+    let entries = named(rule.entries, object)?;
+    let names: Vec<String> = entries.iter().map(Named::name).collect();
+    let mut wanted: Vec<Option<u32>> = vec![None; entries.len()];
+    for (given, weight) in weights {
+        let mut meant = entries.iter().zip(&mut wanted).filter(|(entry, _)| entry.is(given));
+        match (meant.next(), meant.next()) {
+            (Some((_, Some(_))), _) => return Err(EditError::GivenTwice { version: given.clone() }),
+            (Some((_, slot)), None) => *slot = Some(*weight),
+            (Some(_), Some(_)) => {
+                return Err(EditError::SameName { rule: rule.name.clone(), version: given.clone(), versions: names });
+            }
+            (None, _) => {
+                return Err(EditError::UnknownVersion {
+                    rule: rule.name.clone(),
+                    version: given.clone(),
+                    suggestion: did_you_mean(given, names.iter().map(String::as_str)),
+                    versions: names,
+                });
+            }
         }
-        versions.push(version);
     }
-    if let Some((unknown, _)) = weights.iter().find(|(version, _)| !versions.contains(version)) {
-        return Err(EditError::UnknownVersion {
-            rule: rule.name.clone(),
-            version: unknown.clone(),
-            suggestion: did_you_mean(unknown, versions.iter().map(String::as_str)),
-            versions,
-        });
-    }
-    let weight_of = |version: &String| weights.iter().find(|(given, _)| given == version).map(|&(_, weight)| weight);
-    let missing: Vec<String> = versions.iter().filter(|version| weight_of(version).is_none()).cloned().collect();
+    let missing: Vec<String> =
+        names.into_iter().zip(&wanted).filter(|(_, weight)| weight.is_none()).map(|(name, _)| name).collect();
     if !missing.is_empty() {
         return Err(EditError::Missing { rule: rule.name.clone(), missing });
     }
-    Ok(rule.entries.iter().zip(versions.iter().filter_map(weight_of)).collect())
-}
-
-/// The name of the version that a route entry sends to.
-fn version_of(entry: &Node) -> Result<String, EditError> {
-    let line = entry.line;
-    if entry.borrowed {
-        let what = "this destination is shared by an alias or a merge key: write it out where it is used, to weigh it there";
-        return Err(EditError::Shape { line, what });
-    }
-    let destination = entry.get("destination");
-    let text = |field: &str| destination.and_then(|destination| destination.get(field)).and_then(Node::text);
-    let host = text("host").filter(|host| !host.is_empty());
-    let host = host.ok_or(EditError::Shape { line, what: "a route entry needs `destination.host`" })?;
-    if entry.get("weight").is_some_and(|weight| !matches!(weight.content, Content::Scalar(_))) {
-        return Err(EditError::Shape { line, what: "`weight` is not a number but a list or a mapping" });
-    }
-    let subset = text("subset").filter(|subset| !subset.is_empty());
-    Ok(subset.unwrap_or_else(|| host.split('.').next().unwrap_or(host)).to_owned())
+    Ok(entries.iter().map(|named| named.entry).zip(wanted.into_iter().flatten()).collect())
 }
 
 /// Everything that is in a text, as far as it must not change.

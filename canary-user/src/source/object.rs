@@ -43,14 +43,14 @@ fn object(node: &Node, inherited: Inherited<'_>, file: &Path) -> Result<Object, 
     let at = |line| Origin { file: file.to_owned(), line };
     let broken = |field: &str, line, message: String, remedy: String| {
         Box::new(Diagnostic {
-        severity: Severity::Error,
-        code: code::NOT_AN_OBJECT,
-        object: nearly(node),
-        field: field.to_owned(),
-        origin: at(line),
-        message,
-        remedy,
-    })
+            severity: Severity::Error,
+            code: code::NOT_AN_OBJECT,
+            object: nearly(node),
+            field: field.to_owned(),
+            origin: at(line),
+            message,
+            remedy,
+        })
     };
     if !matches!(node.content, Content::Mapping(_)) {
         let message = "the document is not a Kubernetes object but a single value or a list".to_owned();
@@ -59,7 +59,12 @@ fn object(node: &Node, inherited: Inherited<'_>, file: &Path) -> Result<Object, 
     let text_of = |field: &str, example: &str| {
         let Some(value) = node.get(field) else {
             let remedy = format!("add a line like `{field}: {example}`");
-            return Err(broken(field, node.line, format!("`{field}` is missing, so this is not a Kubernetes object"), remedy));
+            return Err(broken(
+                field,
+                node.line,
+                format!("`{field}` is missing, so this is not a Kubernetes object"),
+                remedy,
+            ));
         };
         value.text().filter(|text| !text.is_empty()).ok_or_else(|| {
             broken(field, value.line, format!("`{field}` is not a text"), format!("write it like `{field}: {example}`"))

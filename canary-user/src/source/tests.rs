@@ -56,7 +56,9 @@ fn lists_are_taken_apart() {
 
 #[test]
 fn anchors_and_merge_keys_are_resolved() {
-    let text = format!("{SERVICE}spec:\n  base: &base {{x: 1, y: 2}}\n  first: *base\n  second:\n    <<: *base\n    y: 3\n  third:\n    <<: [{{x: 8}}, *base]\n");
+    let text = format!(
+        "{SERVICE}spec:\n  base: &base {{x: 1, y: 2}}\n  first: *base\n  second:\n    <<: *base\n    y: 3\n  third:\n    <<: [{{x: 8}}, *base]\n"
+    );
     let found = parsed(&text);
     assert_eq!(found.diagnostics, []);
     let spec = &found.objects[0].body["spec"];
@@ -89,18 +91,54 @@ fn fields_have_lines() {
 fn a_broken_document_costs_only_itself() {
     let cases = [
         ("syntax", "a: [1\n", "error [CAN0101] document (f.yaml:6): this is not YAML: "),
-        ("list", "- 1\n", "error [CAN0102] document (f.yaml:6): the document is not a Kubernetes object but a single value"),
-        ("text", "hello\n", "error [CAN0102] document (f.yaml:6): the document is not a Kubernetes object but a single value"),
+        (
+            "list",
+            "- 1\n",
+            "error [CAN0102] document (f.yaml:6): the document is not a Kubernetes object but a single value",
+        ),
+        (
+            "text",
+            "hello\n",
+            "error [CAN0102] document (f.yaml:6): the document is not a Kubernetes object but a single value",
+        ),
         ("no kind", "apiVersion: v1\n", "error [CAN0102] document (f.yaml:6) kind: `kind` is missing"),
         ("no version", "kind: Pod\n", "error [CAN0102] Pod (f.yaml:6) apiVersion: `apiVersion` is missing"),
-        ("number as kind", "apiVersion: v1\nkind: 5\n", "error [CAN0102] document (f.yaml:7) kind: `kind` is not a text"),
-        ("no metadata", "apiVersion: v1\nkind: Pod\n", "error [CAN0102] Pod (f.yaml:6) metadata: `metadata` is missing or empty"),
-        ("no name", "apiVersion: v1\nkind: Pod\nmetadata: {x: 1}\n", "error [CAN0102] Pod (f.yaml:8) metadata.name: `metadata.name` is missing"),
-        ("number as name", "apiVersion: v1\nkind: Pod\nmetadata:\n  name: 7\n", "error [CAN0102] Pod (f.yaml:9) metadata.name: `metadata.name` is not a text"),
-        ("key twice", "a: 1\nb: 2\na: 3\n", "error [CAN0101] document (f.yaml:8): the key `a` appears twice — remove one of them"),
+        (
+            "number as kind",
+            "apiVersion: v1\nkind: 5\n",
+            "error [CAN0102] document (f.yaml:7) kind: `kind` is not a text",
+        ),
+        (
+            "no metadata",
+            "apiVersion: v1\nkind: Pod\n",
+            "error [CAN0102] Pod (f.yaml:6) metadata: `metadata` is missing or empty",
+        ),
+        (
+            "no name",
+            "apiVersion: v1\nkind: Pod\nmetadata: {x: 1}\n",
+            "error [CAN0102] Pod (f.yaml:8) metadata.name: `metadata.name` is missing",
+        ),
+        (
+            "number as name",
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: 7\n",
+            "error [CAN0102] Pod (f.yaml:9) metadata.name: `metadata.name` is not a text",
+        ),
+        (
+            "key twice",
+            "a: 1\nb: 2\na: 3\n",
+            "error [CAN0101] document (f.yaml:8): the key `a` appears twice — remove one of them",
+        ),
         ("unknown alias", "a: *nowhere\n", "error [CAN0101] document (f.yaml:6): this is not YAML: "),
-        ("alias in itself", "a: &a [*a]\n", "error [CAN0101] document (f.yaml:6): an alias stands inside the value that it names"),
-        ("map as key", "{a: b}: c\n", "error [CAN0101] document (f.yaml:6): a mapping or a list stands where a key should"),
+        (
+            "alias in itself",
+            "a: &a [*a]\n",
+            "error [CAN0101] document (f.yaml:6): an alias stands inside the value that it names",
+        ),
+        (
+            "map as key",
+            "{a: b}: c\n",
+            "error [CAN0101] document (f.yaml:6): a mapping or a list stands where a key should",
+        ),
         ("merge of a number", "<<: 5\n", "error [CAN0101] document (f.yaml:6): the merge key `<<` needs a mapping"),
         ("wrong tag", "a: !!int x\n", "error [CAN0101] document (f.yaml:6): the value does not fit its tag"),
         ("quote left open", "a: \"x\n", "error [CAN0101] document (f.yaml:"),
@@ -137,25 +175,36 @@ fn the_first_of_two_objects_is_kept() {
     let other_version = SERVICE.replace("v1", "v1beta1");
     let text = format!("{SERVICE}---\n{other_version}{other_group}");
     let found = parsed(&text);
-    assert_eq!(found.objects.iter().map(|object| object.api_version.as_str()).collect::<Vec<_>>(), ["v1", "serving.knative.dev/v1"]);
+    assert_eq!(
+        found.objects.iter().map(|object| object.api_version.as_str()).collect::<Vec<_>>(),
+        ["v1", "serving.knative.dev/v1"]
+    );
     assert_eq!(
         said(&text),
-        ["error [CAN0103] Service default/a (f.yaml:9) metadata.name: Service default/a is already defined at f.yaml:1, and that \
-          one is in force — remove one of the two, or give it another name or namespace"],
+        [
+            "error [CAN0103] Service default/a (f.yaml:9) metadata.name: Service default/a is already defined at f.yaml:1, and that \
+          one is in force — remove one of the two, or give it another name or namespace"
+        ],
     );
 }
 
 #[test]
 fn hostile_input_meets_a_limit() {
-    let laughs: String = (1..40).fold("a0: &a0 [x, x]\n".to_owned(), |text, n| text + &format!("a{n}: &a{n} [*a{}, *a{}]\n", n - 1, n - 1));
-    let deep_by_alias: String = (1..40).fold("a0: &a0 [[[[x]]]]\n".to_owned(), |text, n| text + &format!("a{n}: &a{n} [[[[*a{}]]]]\n", n - 1));
+    let laughs: String = (1..40)
+        .fold("a0: &a0 [x, x]\n".to_owned(), |text, n| text + &format!("a{n}: &a{n} [*a{}, *a{}]\n", n - 1, n - 1));
+    let deep_by_alias: String =
+        (1..40).fold("a0: &a0 [[[[x]]]]\n".to_owned(), |text, n| text + &format!("a{n}: &a{n} [[[[*a{}]]]]\n", n - 1));
     let cases = [
         ("nested lists", "[".repeat(100_000), "CAN0101"),
         ("nested blocks", "- ".repeat(100_000), "CAN0101"),
         ("nested mappings", (0..3_000).map(|n| " ".repeat(n) + "a:\n").collect(), "values nest deeper than 64"),
         ("a billion laughs", laughs, "anchors and aliases multiply"),
         ("deep by alias", deep_by_alias, "values nest deeper than 64"),
-        ("long text by alias", format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), "*a, ".repeat(1_000)), "anchors and aliases multiply"),
+        (
+            "long text by alias",
+            format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), "*a, ".repeat(1_000)),
+            "anchors and aliases multiply",
+        ),
         ("many values", format!("a: [{}]\n", "1,".repeat(600_000)), "more than 500000 values"),
         ("huge", " ".repeat(9 << 20), "larger than 8 MiB"),
     ];

@@ -127,7 +127,10 @@ fn matters(name: &OsStr) -> bool {
 }
 
 /// Watches all that is there now. Adding a watch again changes nothing. Yields the first failure, but goes on.
-fn subscribe(events: &Events, directory: &Directory) -> (HashMap<WatchDescriptor, Scope>, Option<(PathBuf, io::Error)>) {
+fn subscribe(
+    events: &Events,
+    directory: &Directory,
+) -> (HashMap<WatchDescriptor, Scope>, Option<(PathBuf, io::Error)>) {
     let changes = WatchMask::CREATE
         | WatchMask::DELETE
         | WatchMask::MOVE
@@ -172,4 +175,3 @@ fn look(directory: &Directory) -> Seen {
     });
     seen.collect()
 }
-

@@ -92,8 +92,12 @@ impl Node {
         let content = match value {
             Value::Array(items) => Content::Sequence(items.into_iter().map(Self::without_places).collect()),
             Value::Object(pairs) => {
-                let entries = pairs.into_iter().map(|(key, value)| {
-                    Entry { key, key_span: 0..0, line: 0, merged: false, value: Self::without_places(value) }
+                let entries = pairs.into_iter().map(|(key, value)| Entry {
+                    key,
+                    key_span: 0..0,
+                    line: 0,
+                    merged: false,
+                    value: Self::without_places(value),
                 });
                 Content::Mapping(entries.collect())
             }
@@ -203,7 +207,8 @@ fn parts(text: &str) -> Vec<Part> {
     let mut part = Part { bytes: start..start, lines_before: 0 };
     let mut only_directives = false;
     for (lines_before, line) in (0..).zip(text.get(start..).unwrap_or_default().split_inclusive('\n')) {
-        let marker = line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        let marker =
+            line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
         if marker && !only_directives {
             parts.push(part.clone());
             part = Part { bytes: part.bytes.end..part.bytes.end, lines_before };

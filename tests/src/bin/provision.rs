@@ -7,9 +7,7 @@ use std::{
 
 use canary_user::{
     dataplane::{Capacity, Dataplane, IdleTimeouts, Settings},
-    state::{
-        Choosing, DeadVersion, Family, Frontend, Protocol, Rule, Service, ServiceId, Split, State, Version,
-    },
+    state::{Choosing, DeadVersion, Family, Frontend, Protocol, Rule, Service, ServiceId, Split, State, Version},
 };
 use clap::Parser;
 
@@ -43,19 +41,13 @@ fn main() -> anyhow::Result<()> {
 fn state(choosing: Choosing) -> State {
     let mut state = State::default();
     for protocol in [Protocol::Tcp, Protocol::Udp] {
-        let id = ServiceId {
-            namespace: "bench".into(),
-            name: "yardstick".into(),
-            port: 80,
-            protocol,
-            family: Family::Ipv4,
-        };
+        let id =
+            ServiceId { namespace: "bench".into(), name: "yardstick".into(), port: 80, protocol, family: Family::Ipv4 };
         let version = |hosts: std::ops::RangeInclusive<u8>| Version {
             endpoints: hosts.map(|host| (SocketAddr::from(([10, 1, 0, host], 80)), 1)).collect(),
             drain_seconds: 300,
         };
-        let split =
-            Split { choosing, dead: DeadVersion::Fail, weights: vec![("v1".into(), 90), ("v2".into(), 10)] };
+        let split = Split { choosing, dead: DeadVersion::Fail, weights: vec![("v1".into(), 90), ("v2".into(), 10)] };
         let service = Service {
             rules: vec![Rule { name: "tcp[0]".into(), sources: Vec::new(), split }],
             versions: [("v1".into(), version(1..=9)), ("v2".into(), version(10..=10))].into(),

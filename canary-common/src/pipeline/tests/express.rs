@@ -2,7 +2,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{host::frame::Transport, pipeline::express};
+use crate::{
+    host::frame::Transport,
+    pipeline::{Express, express},
+};
 
 /// A step of a conversation: who sends to which service, what, and how much later.
 #[derive(Debug, Clone)]
@@ -77,7 +80,7 @@ fn what_goes_the_short_way() {
     let short = |flags| {
         let before = tables.memory().clone();
         let mut frame = talk.packet(talk.client, talk.vip, flags).frame();
-        let gone = express(&mut frame[..], &tables).is_some();
+        let gone = express(&mut frame[..], &tables, Way::In) == Express::Done;
         assert!(gone || *tables.memory() == before, "a packet that must go the long way has changed nothing");
         gone
     };
@@ -88,12 +91,17 @@ fn what_goes_the_short_way() {
     let endpoint = talk.open();
     let short = |flags| {
         let mut frame = talk.packet(talk.client, talk.vip, flags).frame();
-        express(&mut frame[..], &tables).is_some()
+        express(&mut frame[..], &tables, Way::In) == Express::Done
     };
     assert!(short(ACK) && short(ACK | 8), "established");
     assert!(!short(SYN) && !short(FIN) && !short(RST), "news");
     let mut answer = talk.packet(endpoint, talk.client, ACK).frame();
-    assert!(express(&mut answer[..], &tables).is_some(), "answers too");
+    assert_eq!(express(&mut answer[..], &tables, Way::Out), Express::Done, "answers too");
+    let stranger = Talk::tcp(&tables, "10.0.0.9:40002");
+    let mut elsewhere = stranger.packet(stranger.client, at("10.9.9.9:80"), ACK).frame();
+    assert_eq!(express(&mut elsewhere[..], &tables, Way::In), Express::NotOurs, "nobody's packet");
+    let mut opening = stranger.packet(stranger.client, stranger.vip, SYN).frame();
+    assert_eq!(express(&mut opening[..], &tables, Way::Out), Express::NotOurs, "nothing starts on the way out");
     tables.edit(|image| image.drain(image.endpoint(endpoint).unwrap(), START));
     assert!(!short(ACK), "its endpoint is gone");
 }

@@ -84,7 +84,7 @@ fn without_pods_the_labels_of_a_slice_say_the_version() {
 
 #[test]
 fn an_empty_subset_label_list_is_everybody() {
-    let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: reviews}\nspec: {host: reviews, subsets: [{name: all, labels: {}}]}";
+    let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: more}\nspec: {host: reviews, subsets: [{name: all, labels: {}}]}";
     let to_all = route("  http: [{route: [{destination: {host: reviews, subset: all}}]}]");
     let compiled = compiled(&[&reviews(), rule, &to_all]);
     assert_eq!(endpoints_of(&compiled, "all").split(' ').count(), 4);
@@ -111,7 +111,7 @@ fn a_known_subset_without_endpoints_keeps_its_share() {
     let compiled = compiled(&[super::REVIEWS, &pod("reviews", "v1", "10.0.1.1"), &route(SPLIT)]);
     assert_eq!(only(&compiled), "http[0]{v1:90 v2:10}");
     assert_eq!(endpoints_of(&compiled, "v2"), "");
-    assert_eq!(codes(&compiled), ["CAN0009 spec.http[0].route[1].destination"]);
+    assert_eq!(codes(&compiled), ["CAN0309 spec.http[0].route[1].destination"]);
 }
 
 #[test]
@@ -162,7 +162,7 @@ status: {podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: 'fd00:1::1'}]}
 fn services_without_an_address_of_their_own() {
     let cases = [
         ("headless", "clusterIP: None", ""),
-        ("no address yet", "selector: {a: b}", "CAN0010 spec"),
+        ("no address yet", "selector: {a: b}", "CAN0310 spec"),
         ("a name", "type: ExternalName, externalName: example.com", ""),
     ];
     for (name, spec, expected) in cases {
@@ -185,7 +185,7 @@ fn two_services_cannot_have_one_address() {
     let text = join(&[&service("alpha"), &service("zeta")]);
     let owner = |compiled: &super::Compiled| compiled.state.frontends.values().next().unwrap().name.clone();
     let fresh = compile_text(&text, &State::default());
-    assert_eq!((owner(&fresh).as_str(), codes(&fresh)), ("alpha", vec!["CAN0012 spec".to_owned()]));
+    assert_eq!((owner(&fresh).as_str(), codes(&fresh)), ("alpha", vec!["CAN0312 spec".to_owned()]));
     assert_eq!(owner(&compile_text(&text, &alone.state)), "zeta", "who was there first stays");
 }
 
@@ -222,9 +222,9 @@ fn endpoints_of_service_entries() {
         (
             "names are not resolved",
             "resolution: DNS, endpoints: [{address: a.example.com}]",
-            "CAN0101 spec.endpoints[0].address",
+            "CAN0301 spec.endpoints[0].address",
         ),
-        ("nor the host itself", "resolution: DNS", "CAN0101 spec.resolution"),
+        ("nor the host itself", "resolution: DNS", "CAN0301 spec.resolution"),
         ("NONE passes untouched", "resolution: NONE", ""),
     ];
     for (name, rest, expected) in cases {

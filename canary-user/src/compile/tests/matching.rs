@@ -40,12 +40,31 @@ fn the_section_goes_by_the_protocol_of_the_port() {
 fn http_on_a_port_named_tcp_is_ignored_and_said_to_be() {
     let compiled = compiled(&[&with_port("{name: tcp, port: 9080}"), &route(&format!("  http: [{{{V1}}}]"))]);
     assert_eq!(only(&compiled), "default{default:1}");
-    assert_eq!(codes(&compiled), ["CAN0007 spec.http"]);
+    assert_eq!(codes(&compiled), ["CAN0307 spec.http"]);
     let message = &compiled.diagnostics[0].message;
     assert_eq!(
         message,
         "`http` does not apply to port 9080 (`tcp`) of reviews.default.svc.cluster.local, whose protocol is TCP; it gets the plain service"
     );
+}
+
+#[test]
+fn a_port_beside_the_one_with_rules_is_nothing_to_talk_about() {
+    let world =
+        with_port("{name: http, port: 9080}, {name: tcp-metrics, port: 9100}, {name: dns, port: 53, protocol: UDP}");
+    let compiled = compiled(&[&world, &route(&format!("  http: [{{{V1}}}]"))]);
+    assert_eq!(codes(&compiled), [""; 0]);
+    let lines: Vec<String> = compiled.state.services.values().map(super::rules).collect();
+    assert_eq!(lines, ["default{default:1}", "http[0]{v1:1}", "default{default:1}"]);
+}
+
+#[test]
+fn a_destination_whose_endpoints_have_names_is_refused() {
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: api}\nspec: {hosts: [api.example.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS, endpoints: [{address: 10.5.0.1}, {address: a.example.com}]}";
+    let to = route("  http: [{route: [{destination: {host: api.example.com}}]}]");
+    let compiled = compiled(&[&reviews(), entry, &to]);
+    assert!(compiled.state.services.is_empty());
+    assert_eq!(codes(&compiled), ["CAN0301 spec.endpoints[1].address"]);
 }
 
 #[test]
@@ -116,7 +135,7 @@ fn flows_that_no_rule_matches_have_no_endpoint() {
     let rules = format!("  http: [{{match: [{{sourceLabels: {{app: shop}}}}], {V2}}}]");
     let compiled = compiled(&[&reviews(), &client, &route(&rules)]);
     assert_eq!(endpoints_of(&compiled, "unmatched"), "");
-    assert_eq!(codes(&compiled), ["CAN0008 spec.http[0]"]);
+    assert_eq!(codes(&compiled), ["CAN0308 spec.http[0]"]);
 }
 
 #[test]
@@ -134,7 +153,7 @@ fn too_many_clients_are_an_error_and_no_truncation() {
     let rules = format!("  http: [{{match: [{{sourceLabels: {{app: shop}}}}], {V2}}}, {{{V1}}}]");
     let compiled = compiled(&[&reviews(), &clients.join("---"), &route(&rules)]);
     assert!(compiled.state.services.is_empty());
-    assert_eq!(codes(&compiled), ["CAN0103 spec"]);
+    assert_eq!(codes(&compiled), ["CAN0303 spec"]);
 }
 
 #[test]
@@ -161,7 +180,7 @@ fn what_needs_the_request_is_not_enforced() {
         let rules = format!("  http: [{{{}}}, {{{V1}}}]", rule.replace("V2", V2));
         let compiled = compiled(&[&reviews(), &route(&rules)]);
         assert!(compiled.state.services.is_empty(), "{name}");
-        assert_eq!(codes(&compiled), [format!("CAN0101 spec.http[0].{field}")], "{name}");
+        assert_eq!(codes(&compiled), [format!("CAN0301 spec.http[0].{field}")], "{name}");
         let report = compiled.services.values().next().unwrap();
         assert!(!report.enforced && report.reason.is_some(), "{name}");
         assert_eq!(report.virtual_service.as_ref().unwrap().object, "VirtualService default/reviews", "{name}");
@@ -233,7 +252,7 @@ fn a_subnet_that_divides_the_addresses_is_refused() {
         .replace("clusterIP: 10.96.0.1", "clusterIP: 10.96.0.1\n  externalIPs: [192.0.2.1]");
     let rules = format!("  tcp: [{{match: [{{destinationSubnets: [10.96.0.0/16]}}], {V2}}}, {{{V1}}}]");
     let compiled = compiled(&[&world, &route(&rules)]);
-    assert_eq!(codes(&compiled), ["CAN0101 spec.tcp[0].match[0].destinationSubnets"]);
+    assert_eq!(codes(&compiled), ["CAN0301 spec.tcp[0].match[0].destinationSubnets"]);
 }
 
 #[test]
@@ -254,7 +273,7 @@ fn server_names() {
         assert_eq!(only(&compiled(&[&world, &vs(hosts, sni)])), expected, "{name}");
     }
     let other = compiled(&[&world, &vs(&format!("{full}, a.example.com"), "a.example.com")]);
-    assert!(codes(&other).contains(&"CAN0101 spec.tls[0].match[0].sniHosts".to_owned()), "{:?}", codes(&other));
+    assert!(codes(&other).contains(&"CAN0301 spec.tls[0].match[0].sniHosts".to_owned()), "{:?}", codes(&other));
     let outside = compiled(&[&world, &vs(full, "a.example.com")]);
     assert!(codes(&outside).contains(&"CAN0001 spec.tls[0].match[0].sniHosts[0]".to_owned()), "{:?}", codes(&outside));
 }

@@ -36,7 +36,7 @@ fn a_host_with_a_dot_is_literal_and_the_remedy_is_the_full_name() {
         text.contains("`reviews.default` has a dot and is taken literally; write `reviews.default.svc.cluster.local`"),
         "{text}"
     );
-    assert_eq!(codes(&compiled), ["CAN0013 spec.hosts[0]"]);
+    assert_eq!(codes(&compiled), ["CAN0313 spec.hosts[0]"]);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn visibility() {
         let compiled = compiled(&[&reviews(), &vs("r", "other", export_to, FULL, "v1")]);
         assert_eq!(only(&compiled), expected, "{name}");
         let hidden = expected.starts_with("default");
-        assert_eq!(codes(&compiled).contains(&"CAN0014 spec.exportTo".to_owned()), hidden, "{name}");
+        assert_eq!(codes(&compiled).contains(&"CAN0314 spec.exportTo".to_owned()), hidden, "{name}");
     }
 }
 

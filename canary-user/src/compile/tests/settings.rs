@@ -1,15 +1,21 @@
-//! canary's own annotations and the RoutePolicy.
+//! canary's own annotations and the `RoutePolicy`.
 use super::{codes, compiled, only, reviews, route};
 use crate::state::{Choosing, DeadVersion, Service};
 
 const SPLIT: &str = "  http: [{name: office, route: [{destination: {host: reviews, subset: v1}, weight: 50}, {destination: {host: reviews, subset: v2}, weight: 50}]}, {route: [{destination: {host: reviews, subset: v1}}]}]";
 
 fn annotated(text: &str, annotations: &str) -> String {
-    text.replacen("metadata: {name: reviews}", &format!("metadata: {{name: reviews, annotations: {{{annotations}}}}}"), 1)
+    text.replacen(
+        "metadata: {name: reviews}",
+        &format!("metadata: {{name: reviews, annotations: {{{annotations}}}}}"),
+        1,
+    )
 }
 
 fn policy(spec: &str) -> String {
-    format!("apiVersion: canary.io/v1alpha1\nkind: RoutePolicy\nmetadata: {{name: p}}\nspec: {{targetRef: {{kind: VirtualService, name: reviews}}, {spec}}}")
+    format!(
+        "apiVersion: canary.io/v1alpha1\nkind: RoutePolicy\nmetadata: {{name: p}}\nspec: {{targetRef: {{kind: VirtualService, name: reviews}}, {spec}}}"
+    )
 }
 
 fn service(documents: &[&str]) -> Service {
@@ -70,7 +76,11 @@ fn a_policy_for_networks_of_the_other_family_leaves_the_rule_to_nobody() {
 
 #[test]
 fn a_policy_goes_by_name_or_position_and_says_when_there_is_none() {
-    let compiled = compiled(&[&reviews(), &route(SPLIT), &policy("rules: [{name: 'http[0]', sources: [192.0.2.1]}, {name: nobody}]")]);
+    let compiled = compiled(&[
+        &reviews(),
+        &route(SPLIT),
+        &policy("rules: [{name: 'http[0]', sources: [192.0.2.1]}, {name: nobody}]"),
+    ]);
     assert_eq!(only(&compiled), "office<192.0.2.1/32>{v1:50 v2:50} http[1]{v1:1}");
     assert_eq!(codes(&compiled), ["IST0101 spec.rules[1].name"]);
 }

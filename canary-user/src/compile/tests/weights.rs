@@ -10,9 +10,12 @@ fn to(subset: &str, weight: &str) -> String {
     format!("{{destination: {{host: reviews, subset: {subset}}}{weight}}}")
 }
 
+/// Name, (subset, weight as written) of each destination, and what comes of it.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
 #[test]
 fn weights_of_a_virtual_service() {
-    let cases: [(&str, &[(&str, &str)], &str); 11] = [
+    let cases: [Case; 11] = [
         ("the sum is 100", &[("v1", "90"), ("v2", "10")], "http[0]{v1:90 v2:10}"),
         ("the sum need not be 100", &[("v1", "3"), ("v2", "1")], "http[0]{v1:3 v2:1}"),
         ("one per mille", &[("v1", "999"), ("v2", "1")], "http[0]{v1:999 v2:1}"),
@@ -42,7 +45,7 @@ fn a_version_of_weight_0_keeps_its_endpoints_and_its_counters() {
 
 #[test]
 fn weights_that_are_refused() {
-    let cases: [(&str, &[(&str, &str)], &str); 6] = [
+    let cases: [Case; 6] = [
         ("all zero", &[("v1", "0"), ("v2", "0")], "CAN0001 spec.http[0].route"),
         ("all missing", &[("v1", ""), ("v2", "")], "CAN0001 spec.http[0].route"),
         ("negative", &[("v1", "-1"), ("v2", "10")], "CAN0001 spec.http[0].route[0].weight"),
@@ -64,7 +67,7 @@ fn the_message_about_weights_names_all_that_is_needed() {
     let error = compiled.diagnostics.iter().find(|diagnostic| diagnostic.code == "CAN0001").unwrap();
     assert_eq!(
         error.to_string(),
-        "error [CAN0001] VirtualService default/reviews (test.yaml:1) spec.http[0].route: \
+        "error [CAN0001] VirtualService default/reviews (test.yaml:48) spec.http[0].route: \
          total destination weight = 0 — give at least one destination a weight above 0"
     );
 }
@@ -74,12 +77,12 @@ fn sixty_four_versions_fit_and_one_more_is_an_error_that_names_the_rule() {
     for (count, fits) in [(64, true), (65, false)] {
         let subsets: Vec<String> = (0..count).map(|n| format!("{{name: s{n}, labels: {{}}}}")).collect();
         let rule = format!(
-            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: reviews}}\nspec: {{host: reviews, subsets: [{}]}}",
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: more}}\nspec: {{host: reviews, subsets: [{}]}}",
             subsets.join(", ")
         );
         let destinations: Vec<String> = (0..count).map(|n| to(&format!("s{n}"), "1")).collect();
         let compiled = compiled(&[&reviews(), &rule, &http(&destinations.join(", "))]);
         assert_eq!(compiled.state.services.len(), usize::from(fits), "{count}");
-        assert_eq!(codes(&compiled).contains(&"CAN0103 spec.http[0]".to_owned()), !fits, "{count}");
+        assert_eq!(codes(&compiled).contains(&"CAN0303 spec.http[0]".to_owned()), !fits, "{count}");
     }
 }

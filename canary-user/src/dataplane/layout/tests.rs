@@ -39,10 +39,7 @@ fn split(weights: &[(&str, u32)]) -> StateSplit {
 fn state(rules: Vec<StateSplit>, versions: &[(&str, Version)]) -> State {
     let rules = rules.into_iter().map(|split| StateRule { name: "r".into(), sources: Vec::new(), split }).collect();
     let versions = versions.iter().map(|(name, version)| ((*name).into(), version.clone())).collect();
-    State {
-        frontends: [(frontend(1), id("a"))].into(),
-        services: [(id("a"), Service { rules, versions })].into(),
-    }
+    State { frontends: [(frontend(1), id("a"))].into(), services: [(id("a"), Service { rules, versions })].into() }
 }
 
 /// What an agent observes: only what packets can reach, and slots with a name or a generation.

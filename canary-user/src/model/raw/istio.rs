@@ -1,4 +1,4 @@
-//! `networking.istio.io` and `canary.io`: VirtualService, DestinationRule, ServiceEntry, WorkloadEntry, RoutePolicy.
+//! `networking.istio.io` and `canary.io`: VirtualService, DestinationRule, ServiceEntry, WorkloadEntry, `RoutePolicy`.
 use std::collections::BTreeMap;
 
 use serde::Deserialize;

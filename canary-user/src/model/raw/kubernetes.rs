@@ -121,7 +121,8 @@ pub(in crate::model) struct Container {
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::model) struct ContainerPort {
     pub(in crate::model) name: Option<String>,
-    pub(in crate::model) container_port: Option<i64>,
+    #[serde(rename = "containerPort")]
+    pub(in crate::model) number: Option<i64>,
     pub(in crate::model) protocol: Option<String>,
 }
 

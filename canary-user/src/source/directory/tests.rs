@@ -1,8 +1,5 @@
 //! Reading and watching real directories.
-use std::{
-    os::unix::fs::symlink,
-    time::Duration,
-};
+use std::{os::unix::fs::symlink, time::Duration};
 
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -44,7 +41,8 @@ fn files_are_read_in_order_and_others_are_not() {
     ] {
         write(&root, path, pod(name));
     }
-    rustix::fs::mknodat(rustix::fs::CWD, root.path().join("pipe.yaml"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, root.path().join("pipe.yaml"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
     let directory = Directory::open(root.path()).unwrap();
     let found = directory.read().unwrap();
     assert_eq!(found.diagnostics, []);
@@ -80,7 +78,10 @@ fn bad_files_are_said_and_good_ones_stay() {
             format!("{}:{} {}", origin.file.strip_prefix(root.path()).unwrap().display(), origin.line, diagnostic.code)
         })
         .collect();
-    assert_eq!(said, ["b.yaml:2 CAN0101", "c.yaml:0 CAN0104", "d.yaml:1 CAN0101", "e.yaml:3 CAN0103", "f.yaml:0 CAN0104"]);
+    assert_eq!(
+        said,
+        ["b.yaml:2 CAN0101", "c.yaml:0 CAN0104", "d.yaml:1 CAN0101", "e.yaml:3 CAN0103", "f.yaml:0 CAN0104"]
+    );
     assert!(found.diagnostics[3].message.contains("a.yaml:1"), "{}", found.diagnostics[3]);
 }
 
@@ -110,17 +111,56 @@ async fn every_way_to_change_a_file_is_told() {
     let directory = Directory::open(&conf).unwrap();
     let mut watch = directory.watch().unwrap();
     let changes: Vec<Change<'_>> = vec![
-        ("edited in place", { let file = file.clone(); Box::new(move || fs::write(&file, pod("b")).unwrap()) }),
-        ("replaced", { let file = file.clone(); Box::new(move || crate::source::write::replace(&file, &pod("c")).unwrap()) }),
-        ("new", { let conf = conf.clone(); Box::new(move || fs::write(conf.join("new.yaml"), pod("new")).unwrap()) }),
-        ("removed", { let conf = conf.clone(); Box::new(move || fs::remove_file(conf.join("new.yaml")).unwrap()) }),
-        ("in a new directory", { let conf = conf.clone(); Box::new(move || { fs::create_dir(conf.join("sub")).unwrap(); fs::write(conf.join("sub/s.yaml"), pod("s")).unwrap(); }) }),
-        ("edited in that directory", { let conf = conf.clone(); Box::new(move || fs::write(conf.join("sub/s.yaml"), pod("t")).unwrap()) }),
+        ("edited in place", {
+            let file = file.clone();
+            Box::new(move || fs::write(&file, pod("b")).unwrap())
+        }),
+        ("replaced", {
+            let file = file.clone();
+            Box::new(move || crate::source::write::replace(&file, &pod("c")).unwrap())
+        }),
+        ("new", {
+            let conf = conf.clone();
+            Box::new(move || fs::write(conf.join("new.yaml"), pod("new")).unwrap())
+        }),
+        ("removed", {
+            let conf = conf.clone();
+            Box::new(move || fs::remove_file(conf.join("new.yaml")).unwrap())
+        }),
+        ("in a new directory", {
+            let conf = conf.clone();
+            Box::new(move || {
+                fs::create_dir(conf.join("sub")).unwrap();
+                fs::write(conf.join("sub/s.yaml"), pod("s")).unwrap();
+            })
+        }),
+        ("edited in that directory", {
+            let conf = conf.clone();
+            Box::new(move || fs::write(conf.join("sub/s.yaml"), pod("t")).unwrap())
+        }),
         ("behind a link", { Box::new(move || fs::write(&target, pod("other")).unwrap()) }),
-        ("config map exchanged", { let conf = conf.clone(); Box::new(move || { symlink("..2", conf.join("..data_tmp")).unwrap(); fs::rename(conf.join("..data_tmp"), conf.join("..data")).unwrap(); }) }),
-        ("directory removed", { let conf = conf.clone(); Box::new(move || fs::remove_dir_all(&conf).unwrap()) }),
-        ("directory made again", { let conf = conf.clone(); Box::new(move || { fs::create_dir(&conf).unwrap(); fs::write(conf.join("a.yaml"), pod("again")).unwrap(); }) }),
-        ("edited after that", { let file = file.clone(); Box::new(move || fs::write(&file, pod("once more")).unwrap()) }),
+        ("config map exchanged", {
+            let conf = conf.clone();
+            Box::new(move || {
+                symlink("..2", conf.join("..data_tmp")).unwrap();
+                fs::rename(conf.join("..data_tmp"), conf.join("..data")).unwrap();
+            })
+        }),
+        ("directory removed", {
+            let conf = conf.clone();
+            Box::new(move || fs::remove_dir_all(&conf).unwrap())
+        }),
+        ("directory made again", {
+            let conf = conf.clone();
+            Box::new(move || {
+                fs::create_dir(&conf).unwrap();
+                fs::write(conf.join("a.yaml"), pod("again")).unwrap();
+            })
+        }),
+        ("edited after that", {
+            let file = file.clone();
+            Box::new(move || fs::write(&file, pod("once more")).unwrap())
+        }),
     ];
     for (name, change) in changes {
         change();

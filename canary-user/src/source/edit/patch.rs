@@ -127,6 +127,7 @@ fn line_before(text: &str, at: usize) -> Option<(&str, usize)> {
 /// The line break that the text uses around `at`.
 fn newline(text: &str, at: usize) -> String {
     let before = text.get(..at).unwrap_or_default();
-    let windows = before.rfind('\n').is_some_and(|newline| before.get(..newline).is_some_and(|line| line.ends_with('\r')));
+    let windows =
+        before.rfind('\n').is_some_and(|newline| before.get(..newline).is_some_and(|line| line.ends_with('\r')));
     if windows { "\r\n" } else { "\n" }.to_owned()
 }

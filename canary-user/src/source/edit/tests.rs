@@ -89,11 +89,19 @@ fn a_rule_is_found_by_name_or_position() {
     let entry = |version: &str| format!("    - destination: {{host: r, subset: {version}}}\n      weight: 1\n");
     let text = format!(
         "{HEAD}  http:\n  - name: beta\n    route:\n{}{}  - route:\n{}  - redirect: {{uri: /}}\n  tcp:\n  - route:\n{}{}",
-        entry("v1"), entry("v2"), entry("v1"), entry("v1"), entry("v3"),
+        entry("v1"),
+        entry("v2"),
+        entry("v1"),
+        entry("v1"),
+        entry("v3"),
     );
     let changed = |rule: &str, pairs: &[(&str, u32)]| {
         let edited = set(&text, Some(rule), pairs).unwrap();
-        let lines: Vec<usize> = (1..).zip(text.lines().zip(edited.lines())).filter(|(_, (old, new))| old != new).map(|(line, _)| line).collect();
+        let lines: Vec<usize> = (1..)
+            .zip(text.lines().zip(edited.lines()))
+            .filter(|(_, (old, new))| old != new)
+            .map(|(line, _)| line)
+            .collect();
         lines
     };
     assert_eq!(changed("beta", &[("v1", 7), ("v2", 8)]), [12, 14]);
@@ -107,6 +115,38 @@ fn a_rule_is_found_by_name_or_position() {
         "VirtualService default/reviews has no single rule `bta` — did you mean `beta`? its rules are beta, http[1], tcp[0]"
     );
     assert!(error(Some("http[2]")).contains("has no single rule `http[2]`"), "a redirect has no weights");
+}
+
+/// The names are those that the agent shows: see `compile`.
+#[test]
+fn versions_with_the_same_name_are_told_apart() {
+    let text = format!(
+        "{HEAD}  http:\n  - route:\n    - destination: {{host: reviews, subset: v1}}\n    - destination: {{host: b, subset: v1, port: {{number: 80}}}}\n    - destination: {{host: www.example.com}}\n    - destination: {{host: c.other.svc.cluster.local}}\n"
+    );
+    let numbers = |pairs: &[(&str, u32)]| -> Result<Vec<u64>, String> {
+        let edited = set(&text, None, pairs).map_err(|error| error.to_string())?;
+        let body = &object(&edited).body;
+        Ok((0..4).map(|index| body["spec"]["http"][0]["route"][index]["weight"].as_u64().unwrap()).collect::<Vec<_>>())
+    };
+    let b = "v1@b.default.svc.cluster.local";
+    let rest = [("www.example.com", 3), ("c", 4)];
+    let with = |one: &'static str, two: &str| numbers(&[&[(one, 1), (two, 2)], &rest[..]].concat());
+    assert_eq!(with("v1", b), Ok(vec![1, 2, 3, 4]));
+    assert_eq!(with("v1@reviews.default.svc.cluster.local:5000", &format!("{b}:80")), Ok(vec![1, 2, 3, 4]));
+    let error = with("v1", &format!("{b}:81")).unwrap_err();
+    assert!(error.starts_with("rule `http[0]` has no version `v1@b.default.svc.cluster.local:81` — did you mean `v1@b.default.svc.cluster.local:80`?"), "{error}");
+    assert_eq!(
+        with("v1", "v1@reviews.default.svc.cluster.local").unwrap_err(),
+        "version `v1@reviews.default.svc.cluster.local` is given two weights"
+    );
+    let twice = format!(
+        "{HEAD}  http:\n  - route:\n    - destination: {{host: reviews}}\n    - destination: {{host: reviews}}\n"
+    );
+    let error = set(&twice, None, &[("reviews", 1)]).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "rule `http[0]` has several destinations called `reviews`, so it is not clear which is meant — its versions are reviews, reviews; where two are the same, edit the file"
+    );
 }
 
 /// Name, spec, weights, message.
@@ -124,17 +164,37 @@ fn what_is_refused_and_what_it_says() {
             "rule `http[0]` has no version `v3` — did you mean `v1`? its versions are v1, v2; add a destination to the VirtualService to have another",
         ),
         ("twice", two, &[("v1", 1), ("v2", 1), ("v1", 2)], "version `v1` is given two weights"),
-        ("zero", two, &[("v1", 0), ("v2", 0)], "the weights add up to 0, so nobody would get any traffic — give at least one version a weight"),
-        ("nothing", two, &[], "the weights add up to 0, so nobody would get any traffic — give at least one version a weight"),
-        ("too much", two, &[("v1", u32::MAX), ("v2", 1)], "the weights add up to more than 4294967295 — use smaller numbers in the same proportion"),
+        (
+            "zero",
+            two,
+            &[("v1", 0), ("v2", 0)],
+            "the weights add up to 0, so nobody would get any traffic — give at least one version a weight",
+        ),
+        (
+            "nothing",
+            two,
+            &[],
+            "the weights add up to 0, so nobody would get any traffic — give at least one version a weight",
+        ),
+        (
+            "too much",
+            two,
+            &[("v1", u32::MAX), ("v2", 1)],
+            "the weights add up to more than 4294967295 — use smaller numbers in the same proportion",
+        ),
         ("no rules", "  http: []\n", &[("v1", 1)], "VirtualService default/reviews has no rule with a route"),
         (
             "same name",
             "  http:\n  - route:\n    - destination: {host: a, subset: v1}\n    - destination: {host: b, subset: v1}\n",
             &[("v1", 1)],
-            "rule `http[0]` has two destinations called `v1`, so it is not clear which is meant — edit the file",
+            "rule `http[0]` has no version `v1` — its versions are v1@a.default.svc.cluster.local, v1@b.default.svc.cluster.local; add a destination to the VirtualService to have another",
         ),
-        ("no host", "  http:\n  - route:\n    - destination: {subset: v1}\n", &[("v1", 1)], "line 10: a route entry needs `destination.host`"),
+        (
+            "no host",
+            "  http:\n  - route:\n    - destination: {subset: v1}\n",
+            &[("v1", 1)],
+            "line 10: a route entry needs `destination.host`",
+        ),
         (
             "shared by an alias",
             "  http:\n  - match: [{port: 1}]\n    route: &r\n    - destination: {host: a, subset: v1}\n    - destination: {host: a, subset: v2}\n  - route: [{destination: {host: b}}]\n  - name: copy\n    route: *r\n",
@@ -156,11 +216,20 @@ fn what_is_refused_and_what_it_says() {
 
 #[test]
 fn an_edit_that_would_change_more_is_refused() {
-    let shared = format!("{HEAD}  http:\n  - route: &r\n    - destination: {{host: a, subset: v1}}\n    - destination: {{host: a, subset: v2}}\n  - name: copy\n    route: *r\n");
+    let shared = format!(
+        "{HEAD}  http:\n  - route: &r\n    - destination: {{host: a, subset: v1}}\n    - destination: {{host: a, subset: v2}}\n  - name: copy\n    route: *r\n"
+    );
     let error = |rule| set(&shared, Some(rule), &[("v1", 1), ("v2", 2)]).unwrap_err();
     assert!(matches!(error("http[0]"), EditError::NotOnlyWeights { .. }));
-    assert!(error("copy").to_string().starts_with("line 10: this destination is shared by an alias"), "{}", error("copy"));
-    let named = format!("{HEAD}  http:\n  - timeout: *w\n    route:\n    - destination: {{host: a}}\n      weight: &w 5\n").replace("timeout: *w", "x: 1") + "  y: *w\n";
+    assert!(
+        error("copy").to_string().starts_with("line 10: this destination is shared by an alias"),
+        "{}",
+        error("copy")
+    );
+    let named =
+        format!("{HEAD}  http:\n  - timeout: *w\n    route:\n    - destination: {{host: a}}\n      weight: &w 5\n")
+            .replace("timeout: *w", "x: 1")
+            + "  y: *w\n";
     assert!(matches!(set(&named, None, &[("a", 6)]), Err(EditError::NotOnlyWeights { .. })));
 }
 
@@ -180,16 +249,30 @@ fn other_texts_and_kinds_are_refused() {
 fn entry(style: u8, version: usize, weight: Option<u32>, comment: &str) -> String {
     let number = weight.map(|weight| weight.to_string());
     match (style % 5, number) {
-        (0, Some(number)) => format!("    - destination:\n        host: r{comment}\n        subset: v{version}\n      weight: {number}{comment}\n"),
+        (0, Some(number)) => format!(
+            "    - destination:\n        host: r{comment}\n        subset: v{version}\n      weight: {number}{comment}\n"
+        ),
         (0, None) => format!("    - destination:\n        host: r\n        subset: v{version}{comment}\n"),
-        (1, Some(number)) => format!("    - weight: {number}\n      destination: {{host: r, subset: v{version}}}{comment}\n"),
+        (1, Some(number)) => {
+            format!("    - weight: {number}\n      destination: {{host: r, subset: v{version}}}{comment}\n")
+        }
         (1, None) => format!("    - destination: {{host: r, subset: v{version}}}{comment}\n"),
-        (2, Some(number)) => format!("    - {{weight: {number}, destination: {{host: r, subset: 'v{version}'}}}}{comment}\n"),
+        (2, Some(number)) => {
+            format!("    - {{weight: {number}, destination: {{host: r, subset: 'v{version}'}}}}{comment}\n")
+        }
         (2, None) => format!("    - {{destination: {{host: \"r\", subset: v{version}}} }}{comment}\n"),
-        (3, Some(number)) => format!("    -   destination: {{host: \"ä\", subset: v{version}}}\n\n        weight:   {number}{comment}\n"),
-        (3, None) => format!("    -   destination:\n         subset: v{version}\n         host: ö{comment}\n        weight:{comment}\n"),
-        (_, Some(number)) => format!("    - \"destination\": {{\"host\": \"r\", \"subset\": \"v{version}\"}}\n      \"weight\": {number}\n{comment}\n"),
-        (_, None) => format!("    - \"destination\": {{\"host\": \"r\",\n         \"subset\": \"v{version}\"}}\n{comment}\n"),
+        (3, Some(number)) => {
+            format!("    -   destination: {{host: \"ä\", subset: v{version}}}\n\n        weight:   {number}{comment}\n")
+        }
+        (3, None) => format!(
+            "    -   destination:\n         subset: v{version}\n         host: ö{comment}\n        weight:{comment}\n"
+        ),
+        (_, Some(number)) => format!(
+            "    - \"destination\": {{\"host\": \"r\", \"subset\": \"v{version}\"}}\n      \"weight\": {number}\n{comment}\n"
+        ),
+        (_, None) => {
+            format!("    - \"destination\": {{\"host\": \"r\",\n         \"subset\": \"v{version}\"}}\n{comment}\n")
+        }
     }
 }
 

@@ -1,0 +1,336 @@
+//! Drafts of edits: new texts of files, tried in memory before they are written.
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{EditError, Outcome, Target, What};
+use crate::{
+    agent::{
+        documents,
+        history::{Action, History},
+        pass::{self, Memory, Wanted},
+        routes,
+    },
+    compile::ServiceReport,
+    diagnostic::Diagnostic,
+    source::{self, Object, Snapshot},
+    state::{ServiceId, State},
+};
+
+/// Versions and weights.
+type Weights = Vec<(String, u32)>;
+
+/// New texts of files, not written yet.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Draft {
+    pub(crate) files: Vec<FileEdit>,
+    pub(crate) objects: Vec<(String, Outcome)>,
+    pub(crate) undoes: Option<u64>,
+}
+
+/// One file before and after; `None` is no file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct FileEdit {
+    pub(crate) path: PathBuf,
+    old: Option<String>,
+    new: Option<String>,
+}
+
+/// What drafts are made from: the directory as it is now, and what the last pass made of it.
+pub(crate) struct Ground<'a> {
+    pub(crate) config: &'a Path,
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) wanted: &'a Wanted,
+    pub(crate) state: &'a State,
+    pub(crate) history: &'a History,
+}
+
+impl What {
+    /// How the history calls it.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        match self {
+            Self::SetWeights { .. } => Action::SetWeight,
+            Self::Apply(_) => Action::Apply,
+            Self::Delete(_) => Action::Delete,
+            Self::Undo(_) => Action::Undo,
+        }
+    }
+
+    /// Whether errors that it makes elsewhere are reasons to refuse it. As with kubectl, what others refer to may be deleted.
+    pub(crate) fn must_be_valid(&self) -> bool {
+        !matches!(self, Self::Delete(_))
+    }
+
+    pub(crate) fn draft(&self, ground: &Ground<'_>) -> Result<Draft, EditError> {
+        match self {
+            Self::SetWeights { service, rule, weights } => {
+                let object = ground.route_of(service)?;
+                set_weights(&[(object, rule.as_deref(), weights.clone())])
+            }
+            Self::Apply(files) => ground.apply(files),
+            Self::Delete(targets) => ground.delete(targets),
+            Self::Undo(id) => ground.undo(*id),
+        }
+    }
+}
+
+impl<'a> Ground<'a> {
+    fn apply(&self, files: &[(PathBuf, String)]) -> Result<Draft, EditError> {
+        let mut given = Vec::new();
+        let mut diagnostics = Vec::new();
+        for (name, text) in files {
+            let parsed = source::parse(text, name);
+            diagnostics.extend(pass::errors(&parsed.diagnostics).cloned());
+            let texts = documents::texts(text, name, &parsed.objects);
+            given.extend(parsed.objects.into_iter().zip(texts.into_iter().map(|(_, text)| text)));
+        }
+        if !diagnostics.is_empty() {
+            return Err(EditError::Invalid { diagnostics });
+        }
+        if given.is_empty() {
+            return Err(EditError::Nothing);
+        }
+        let mut texts = Texts::default();
+        let mut draft = Draft::default();
+        for (object, document) in given {
+            let id = object.id();
+            let outcome = match self.snapshot.objects.iter().find(|there| there.id() == id) {
+                Some(there) if there.body == object.body => Outcome::Unchanged,
+                Some(there) => {
+                    let file = &there.origin.file;
+                    let text = texts.read(file)?;
+                    texts.set(file, Some(documents::replace(&text, file, &id, Some(&document))?));
+                    Outcome::Configured
+                }
+                None => {
+                    let path = self.new_file(&object, &texts)?;
+                    texts.create(path, document);
+                    Outcome::Created
+                }
+            };
+            draft.objects.push((id, outcome));
+        }
+        draft.files = texts.changed();
+        Ok(draft)
+    }
+
+    fn delete(&self, targets: &[Target]) -> Result<Draft, EditError> {
+        let mut texts = Texts::default();
+        let mut draft = Draft::default();
+        for target in targets {
+            let object = self
+                .snapshot
+                .objects
+                .iter()
+                .find(|there| {
+                    there.kind.eq_ignore_ascii_case(&target.kind)
+                        && there.namespace == target.namespace
+                        && there.name == target.name
+                })
+                .ok_or_else(|| EditError::NotFound {
+                    object: format!("{} {}/{}", target.kind, target.namespace, target.name),
+                })?;
+            let file = &object.origin.file;
+            let text = texts.read(file)?;
+            let rest = documents::replace(&text, file, &object.id(), None)?;
+            let empty = source::parse(&rest, file).objects.is_empty() && documents::split(&rest).is_empty();
+            texts.set(file, (!empty).then_some(rest));
+            draft.objects.push((object.id(), Outcome::Deleted));
+        }
+        draft.files = texts.changed();
+        Ok(draft)
+    }
+
+    fn undo(&self, id: Option<u64>) -> Result<Draft, EditError> {
+        let entry = self.history.to_undo(id, self.state)?;
+        let mut all: Vec<(&Object, Option<&str>, Weights)> = Vec::new();
+        for change in &entry.changes {
+            let object = self.route_of(&change.service.to_string())?;
+            // A service has one change a port and family; all come from one rule of one object.
+            if all.iter().any(|(seen, rule, _)| seen.id() == object.id() && *rule == Some(change.rule.as_str())) {
+                continue;
+            }
+            // The state leaves out versions of weight 0, the file has them.
+            let mut weights = change.old.clone();
+            let written = routes::written(object).into_iter().find(|written| written.rule == change.rule);
+            for (version, _) in written.into_iter().flat_map(|written| written.weights) {
+                if !weights.iter().any(|(name, _)| *name == version) {
+                    weights.push((version, 0));
+                }
+            }
+            all.push((object, Some(&change.rule), weights));
+        }
+        Ok(Draft { undoes: Some(entry.id), ..set_weights(&all)? })
+    }
+
+    /// The VirtualService that decides about a service.
+    fn route_of(&self, name: &str) -> Result<&'a Object, EditError> {
+        let ids: Vec<&ServiceId> =
+            self.wanted.reports.keys().filter(|id| super::is_named(&id.to_string(), name)).collect();
+        let Some(first) = ids.first() else {
+            return Err(EditError::NoService {
+                name: name.into(),
+                known: self.wanted.reports.keys().map(ToString::to_string).collect(),
+            });
+        };
+        if ids.iter().any(|id| (&id.namespace, &id.name) != (&first.namespace, &first.name)) {
+            return Err(ambiguous(name, &ids));
+        }
+        let routes: BTreeSet<&str> = ids.iter().filter_map(|id| route_object(self.wanted.reports.get(*id)?)).collect();
+        let mut routes = routes.into_iter();
+        match (routes.next(), routes.next()) {
+            (Some(one), None) => self
+                .snapshot
+                .objects
+                .iter()
+                .find(|object| object.id() == one)
+                .ok_or_else(|| EditError::NotFound { object: one.into() }),
+            (Some(_), Some(_)) => Err(ambiguous(name, &ids)),
+            (None, _) => Err(EditError::NoRoute { service: name.into() }),
+        }
+    }
+
+    fn new_file(&self, object: &Object, texts: &Texts) -> Result<PathBuf, EditError> {
+        if self.config.is_file() {
+            return Err(EditError::SingleFile { path: self.config.into() });
+        }
+        let safe = |text: &str| -> String {
+            let keep = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '-' };
+            text.to_lowercase().chars().map(keep).take(80).collect()
+        };
+        let stem = format!("{}-{}-{}", safe(&object.kind), safe(&object.namespace), safe(&object.name));
+        let stem = stem.trim_start_matches('.');
+        let path = |suffix: &str| self.config.join(format!("{stem}{suffix}.yaml"));
+        let free = |path: &PathBuf| !path.exists() && !texts.0.contains_key(path);
+        let numbered = (2..).map(|n| path(&format!("-{n}")));
+        // The numbers do not end before the names of files do.
+        Ok(std::iter::once(path("")).chain(numbered).find(free).unwrap_or_else(|| path("")))
+    }
+}
+
+fn set_weights(all: &[(&Object, Option<&str>, Weights)]) -> Result<Draft, EditError> {
+    let mut texts = Texts::default();
+    let mut draft = Draft::default();
+    for (object, rule, weights) in all {
+        let file = &object.origin.file;
+        let text = texts.read(file)?;
+        // An earlier edit of the same file moved nothing but digits; lines are read again all the same.
+        let now = source::parse(&text, file).objects.into_iter().find(|now| now.id() == object.id());
+        let now = now.ok_or_else(|| EditError::NotFound { object: object.id() })?;
+        let new = source::edit::set_weights(&text, &now, *rule, weights)?;
+        let outcome = if new == text { Outcome::Unchanged } else { Outcome::Configured };
+        texts.set(file, Some(new));
+        draft.objects.push((object.id(), outcome));
+    }
+    draft.files = texts.changed();
+    Ok(draft)
+}
+
+impl Draft {
+    /// The Snapshot that the directory would give with this draft written.
+    pub(crate) fn try_on(&self, snapshot: &Snapshot) -> Snapshot {
+        let touched = |file: &Path| self.files.iter().any(|edit| edit.path == file);
+        let mut tried = snapshot.clone();
+        tried.objects.retain(|object| !touched(&object.origin.file));
+        tried.diagnostics.retain(|found| !touched(&found.origin.file));
+        for edit in &self.files {
+            let parsed = edit.new.as_deref().map(|text| source::parse(text, &edit.path)).unwrap_or_default();
+            tried.objects.extend(parsed.objects);
+            tried.diagnostics.extend(parsed.diagnostics);
+        }
+        tried.objects.sort_by(|a, b| a.origin.file.cmp(&b.origin.file));
+        tried
+    }
+
+    /// Writes every file, or none: when one fails, those before it get their old content back.
+    pub(crate) fn write(&self) -> Result<(), EditError> {
+        for (done, edit) in self.files.iter().enumerate() {
+            if let Err(error) = put(&edit.path, edit.new.as_deref()) {
+                for earlier in self.files.iter().take(done) {
+                    if let Err(again) = put(&earlier.path, earlier.old.as_deref()) {
+                        tracing::error!(path = %earlier.path.display(), error = %again, "cannot restore a file after a failed edit");
+                    }
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Errors of `new` that `old` does not have.
+pub(crate) fn new_errors(old: &Wanted, new: &Wanted) -> Vec<Diagnostic> {
+    let key = |found: &Diagnostic| (found.code, found.object.clone(), found.field.clone(), found.message.clone());
+    let known: BTreeSet<_> = pass::errors(&old.diagnostics).map(key).collect();
+    pass::errors(&new.diagnostics).filter(|found| !known.contains(&key(found))).cloned().collect()
+}
+
+/// Services that one of these objects decides about and that are not enforced as written.
+pub(crate) fn not_enforced(
+    reports: &BTreeMap<ServiceId, ServiceReport>,
+    objects: &[(String, Outcome)],
+) -> Vec<(ServiceId, String)> {
+    let touched = |report: &ServiceReport| {
+        let mut deciders = report.virtual_service.iter().chain(&report.destination_rules).chain(&report.route_policy);
+        deciders.any(|decider| objects.iter().any(|(id, _)| *id == decider.object))
+    };
+    reports
+        .iter()
+        .filter(|(_, report)| !report.enforced && touched(report))
+        .map(|(id, report)| (id.clone(), report.reason.clone().unwrap_or_default()))
+        .collect()
+}
+
+/// Tries a draft without memory of what was good: a broken object must not hide behind its last good form.
+pub(crate) fn want_strictly(snapshot: &Snapshot, memory: &Memory) -> Wanted {
+    pass::want(snapshot, &Memory { state: memory.state.clone(), objects: BTreeMap::new() })
+}
+
+/// Id of the VirtualService that decides.
+fn route_object(report: &ServiceReport) -> Option<&str> {
+    report.virtual_service.as_ref().map(|decider| decider.object.as_str())
+}
+
+fn ambiguous(name: &str, ids: &[&ServiceId]) -> EditError {
+    EditError::Ambiguous { name: name.into(), candidates: ids.iter().map(ToString::to_string).collect() }
+}
+
+fn put(path: &Path, text: Option<&str>) -> Result<(), EditError> {
+    match text {
+        Some(text) => Ok(source::write::replace(path, text)?),
+        None => fs::remove_file(path).map_err(|source| EditError::Remove { path: path.into(), source }),
+    }
+}
+
+/// Texts of files on their way: (on disk, wanted).
+#[derive(Default)]
+struct Texts(BTreeMap<PathBuf, (Option<String>, Option<String>)>);
+
+impl Texts {
+    fn read(&mut self, path: &Path) -> Result<String, EditError> {
+        if let Some((_, new)) = self.0.get(path) {
+            return Ok(new.clone().unwrap_or_default());
+        }
+        let text = fs::read_to_string(path).map_err(|source| EditError::Read { path: path.into(), source })?;
+        self.0.insert(path.into(), (Some(text.clone()), Some(text.clone())));
+        Ok(text)
+    }
+
+    fn set(&mut self, path: &Path, text: Option<String>) {
+        if let Some((_, new)) = self.0.get_mut(path) {
+            *new = text;
+        }
+    }
+
+    fn create(&mut self, path: PathBuf, text: String) {
+        self.0.insert(path, (None, Some(text)));
+    }
+
+    fn changed(self) -> Vec<FileEdit> {
+        let files = self.0.into_iter().map(|(path, (old, new))| FileEdit { path, old, new });
+        files.filter(|edit| edit.old != edit.new).collect()
+    }
+}

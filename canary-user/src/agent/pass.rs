@@ -1,0 +1,151 @@
+//! What a pass wants: from a Snapshot and the memory of what was good to a state, with every finding.
+//!
+//! Pure: no I/O, no clock. The loop around it reads the directory and writes the maps.
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use crate::{
+    agent::{kernel::KernelError, store::StoreError},
+    compile::{self, ServiceReport},
+    diagnostic::{Diagnostic, Severity},
+    model::Model,
+    source::{Object, Snapshot, directory::SourceError},
+    state::{ServiceId, State},
+};
+
+/// What was good last: the state in force and the objects that it came from, by [`Object::id`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Memory {
+    /// The last good state.
+    pub state: State,
+    /// The last good form of every object.
+    pub objects: BTreeMap<String, Object>,
+}
+
+/// What a pass wants to be in force.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Wanted content of the maps.
+    pub state: State,
+    /// What decided about each service.
+    pub reports: BTreeMap<ServiceId, ServiceReport>,
+    /// Every finding, in order of files and lines.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Good objects, with the last good form of those that are broken now.
+    pub objects: BTreeMap<String, Object>,
+}
+
+/// Turns a Snapshot into what should be in force. A broken object counts as what it was when it was last good.
+#[must_use]
+pub fn want(snapshot: &Snapshot, memory: &Memory) -> Wanted {
+    let mut diagnostics = snapshot.diagnostics.clone();
+    let mut healed = snapshot.clone();
+    let mut old = BTreeSet::new();
+
+    // A file that is broken says nothing about the objects that it held: they are not deleted, they cannot be read.
+    let broken: BTreeSet<&PathBuf> = errors(&snapshot.diagnostics).map(|found| &found.origin.file).collect();
+    let present: BTreeSet<String> = snapshot.objects.iter().map(Object::id).collect();
+    for (id, object) in &memory.objects {
+        if broken.contains(&object.origin.file) && !present.contains(id) {
+            diagnostics.push(kept(object));
+            old.insert(id.clone());
+            healed.objects.push(object.clone());
+        }
+    }
+
+    let (mut model, found) = Model::read(&healed);
+    let bad: BTreeSet<String> = errors(&found).map(|found| found.object.clone()).collect();
+    diagnostics.extend(found);
+    let mut replaced = false;
+    for object in &mut healed.objects {
+        let Some(good) = memory.objects.get(&object.id()).filter(|good| bad.contains(&good.id())) else { continue };
+        if good.body != object.body {
+            diagnostics.push(kept(object));
+            *object = good.clone();
+            old.insert(object.id());
+            replaced = true;
+        }
+    }
+    let mut unusable = bad;
+    if replaced {
+        let (again, found) = Model::read(&healed);
+        model = again;
+        unusable = errors(&found).map(|found| found.object.clone()).collect();
+    }
+
+    let mut compiled = compile::compile(&model, &memory.state);
+    diagnostics.extend(compiled.diagnostics);
+    for report in compiled.services.values_mut() {
+        let mut deciders = report.virtual_service.iter().chain(&report.destination_rules).chain(&report.route_policy);
+        if let Some(decider) = deciders.find(|decider| old.contains(&decider.object)) {
+            // Endpoints and weights are those of good objects, but not of what is written now.
+            report.reason.get_or_insert_with(|| {
+                format!("{} cannot be used as it is written; its last good version is in force", decider.object)
+            });
+            report.enforced = false;
+        }
+    }
+    diagnostics.sort_by(|a, b| (&a.origin, a.severity, a).cmp(&(&b.origin, b.severity, b)));
+    diagnostics.dedup();
+    let objects = healed
+        .objects
+        .into_iter()
+        .map(|object| (object.id(), object))
+        .filter(|(id, _)| !unusable.contains(id) || memory.objects.contains_key(id))
+        .collect();
+    Wanted { state: compiled.state, reports: compiled.services, diagnostics, objects }
+}
+
+/// The findings that keep something out of force.
+pub fn errors(diagnostics: &[Diagnostic]) -> impl Iterator<Item = &Diagnostic> {
+    diagnostics.iter().filter(|found| found.severity == Severity::Error)
+}
+
+fn kept(object: &Object) -> Diagnostic {
+    Diagnostic {
+        severity: Severity::Warning,
+        code: "CAN0900",
+        object: object.id(),
+        field: String::new(),
+        origin: object.origin.clone(),
+        message: "what is written cannot be used; its last good version stays in force".into(),
+        remedy: "correct the errors that are reported for it, or delete the object".into(),
+    }
+}
+
+/// Why a pass failed. What was in force stays in force.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// The directory cannot be read.
+    #[error("cannot read the configuration")]
+    Source(#[from] SourceError),
+    /// Programs cannot be attached.
+    #[error("cannot attach to {interfaces}")]
+    Attach {
+        /// The interfaces that are wanted.
+        interfaces: String,
+        /// Why.
+        source: KernelError,
+    },
+    /// The maps cannot be read or written.
+    #[error("the data plane refused")]
+    Kernel(#[source] KernelError),
+    /// The state is in force but cannot be remembered for a restart.
+    #[error("the state is in force but cannot be stored")]
+    Store(#[from] StoreError),
+}
+
+impl PassError {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Source(_) => "check the directory of --config and its permissions; the agent tries again",
+            Self::Attach { .. } => "check with `ip link` that the interface exists and is up; the agent tries again",
+            Self::Kernel(_) => "what was in force stays in force; the agent tries again",
+            Self::Store(_) => "check the directory of --state, its permissions and the space on its disk",
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Puts an agent together: locks, the loop's thread, the directory's watch, the API, metrics, signals.
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+    sync::{oneshot, watch},
+};
+
+use crate::{
+    agent::{
+        Agent, Place,
+        kernel::{Kernel, KernelError, pin_remedy},
+        lock::{self, Lock, LockError, SocketFile},
+        notify::Notifier,
+        pass::PassError,
+        settings::Settings,
+        store::{Store, StoreError},
+        view::View,
+        wake::{Handle, Wake},
+    },
+    api::{self, socket::SocketError},
+    dataplane::Dataplane,
+    source::directory::{Directory, SourceError},
+    telemetry::{self, server::MetricsError, time},
+};
+
+/// Why the agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Another agent is there, or a place cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// What an earlier agent stored cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The configuration cannot be read.
+    #[error("cannot use the configuration")]
+    Source(#[from] SourceError),
+    /// The socket cannot be made.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The metrics listener cannot be made.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The kernel's side cannot be opened.
+    #[error("cannot open the data plane")]
+    Kernel(#[source] KernelError),
+    /// Programs cannot be attached.
+    #[error(transparent)]
+    Attach(PassError),
+    /// No runtime, thread or signal handler.
+    #[error("cannot start {what}")]
+    Start {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The loop ended by itself.
+    #[error("the agent's loop ended unexpectedly; the data plane keeps what was in force")]
+    Died,
+}
+
+impl RunError {
+    /// What to do about it; empty when the message says it all.
+    #[must_use]
+    pub fn remedy(&self, settings: &Settings) -> String {
+        match self {
+            Self::Lock(LockError::Held { .. }) => {
+                "stop it first, or give this one its own --pin, --state and --socket".into()
+            }
+            Self::Lock(LockError::Io { what: "pin directory", .. }) | Self::Kernel(_) => {
+                pin_remedy(&settings.dataplane.pin)
+            }
+            Self::Lock(LockError::Io { .. }) | Self::Socket(SocketError::Bind { .. }) => {
+                "run as root, or give --state and --socket in directories that this user may write to".into()
+            }
+            Self::Source(_) => "give --config a directory that exists and that this user may read".into(),
+            Self::Attach(error) => error.remedy().trim_end_matches("; the agent tries again").into(),
+            _ => String::new(),
+        }
+    }
+}
+
+/// Runs the real agent until a signal ends it. The data plane stays in place.
+///
+/// # Errors
+/// When it cannot start.
+pub fn run(settings: &Settings) -> Result<(), RunError> {
+    let dataplane = settings.dataplane.clone();
+    let open = move || Dataplane::open(&dataplane).map_err(KernelError::new);
+    let runtime = runtime()?;
+    let running = Running::start(settings, &runtime, open)?;
+    let signals = runtime.block_on(until_signal(&running));
+    running.stop(&runtime);
+    signals
+}
+
+/// The runtime of everything but the loop.
+///
+/// # Errors
+/// When there is none to have.
+pub fn runtime() -> Result<Runtime, RunError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|source| RunError::Start { what: "the runtime", source })
+}
+
+/// An agent at work.
+#[derive(Debug)]
+pub struct Running {
+    /// The door to its loop.
+    pub handle: Handle,
+    /// Address of the metrics listener.
+    pub metrics: Option<std::net::SocketAddr>,
+    notifier: Notifier,
+    stop: watch::Sender<bool>,
+    ended: oneshot::Receiver<()>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// Fields are dropped in order: the socket goes while its lock is held.
+    _socket: SocketFile,
+    _locks: [Lock; 3],
+}
+
+impl Running {
+    /// Starts an agent on the kernel that `open` opens. `open` is called on the loop's own thread.
+    ///
+    /// # Errors
+    /// When a part of it cannot start; then no part runs.
+    pub fn start<K: Kernel>(
+        settings: &Settings,
+        runtime: &Runtime,
+        open: impl FnOnce() -> Result<K, KernelError> + Send + 'static,
+    ) -> Result<Self, RunError> {
+        let locks = [
+            lock::file("socket", &settings.socket, &lock::beside(&settings.socket))?,
+            lock::file("state directory", &settings.state, &settings.state.join("lock"))?,
+            lock::directory("pin directory", &settings.dataplane.pin)?,
+        ];
+        let source = Directory::open(&settings.config)?;
+        // Watched before the first read, so that no change falls between.
+        let mut changes = {
+            let _inside = runtime.enter();
+            source.watch()?
+        };
+        let place =
+            Place { source, attach: settings.attach.clone(), store: Store::open(&settings.state)?, clock: time::now };
+        let (listener, policy) = {
+            let _inside = runtime.enter();
+            api::socket::bind(&settings.socket, settings.socket_group.as_deref())?
+        };
+        let socket = SocketFile(settings.socket.clone());
+        let metrics = settings.metrics.map(|address| runtime.block_on(telemetry::server::bind(address))).transpose()?;
+
+        let notifier = Notifier::default();
+        let (wakes, ended, view) = spawn_loop(open, place, notifier.clone())?;
+        let handle = Handle::new(wakes, view);
+        let (stop, mut stopped) = watch::channel(false);
+        let address = metrics.as_ref().and_then(|listener| listener.local_addr().ok());
+
+        let mut tasks = Vec::new();
+        let woken = handle.clone();
+        tasks.push(runtime.spawn(async move {
+            loop {
+                if let Err(error) = changes.changed().await {
+                    tracing::error!(%error, "cannot watch the configuration; it is read every 30 s all the same");
+                    tokio::time::sleep(Duration::from_secs(30)).await;
+                }
+                if woken.wake(Wake::Source).is_err() {
+                    return;
+                }
+            }
+        }));
+        let router = api::router(handle.clone());
+        tasks.push(runtime.spawn(api::socket::serve(listener, policy, router, stopped.clone())));
+        if let Some(listener) = metrics {
+            let agent = handle.clone();
+            tasks.push(runtime.spawn(async move {
+                if let Err(error) =
+                    telemetry::server::serve(listener, agent, async move { api::socket::stopped(&mut stopped).await })
+                        .await
+                {
+                    tracing::error!(%error, "the metrics listener ended");
+                }
+            }));
+        }
+        Ok(Self { handle, metrics: address, notifier, stop, ended, tasks, _socket: socket, _locks: locks })
+    }
+
+    /// Ends the loop and the listeners and removes the socket. The data plane stays in place.
+    pub fn stop(mut self, runtime: &Runtime) {
+        self.notifier.stopping();
+        // Either may have ended already.
+        let _ = self.handle.wake(Wake::Stop);
+        let _ = self.stop.send(true);
+        runtime.block_on(async {
+            let _ = tokio::time::timeout(Duration::from_secs(10), &mut self.ended).await;
+            for task in self.tasks.drain(..).skip(1) {
+                let _ = tokio::time::timeout(Duration::from_secs(3), task).await;
+            }
+        });
+    }
+}
+
+type Started = (mpsc::Sender<Wake>, oneshot::Receiver<()>, watch::Receiver<Arc<View>>);
+
+/// Opens the kernel's side and attaches on the loop's thread, and reports back before the first pass.
+fn spawn_loop<K: Kernel>(
+    open: impl FnOnce() -> Result<K, KernelError> + Send + 'static,
+    place: Place,
+    mut notifier: Notifier,
+) -> Result<Started, RunError> {
+    let (wakes, causes) = mpsc::channel();
+    let (report, started) = mpsc::channel();
+    let (end, ended) = oneshot::channel();
+    let work = move || {
+        let begin = || -> Result<_, RunError> {
+            let kernel = open().map_err(RunError::Kernel)?;
+            let (mut agent, view) = Agent::new(kernel, place)?;
+            agent.attach().map_err(RunError::Attach)?;
+            Ok((agent, view))
+        };
+        let agent = match begin() {
+            Ok((agent, view)) => {
+                // Whoever waits for it is still there: it waits for nothing else.
+                let _ = report.send(Ok(view));
+                agent
+            }
+            Err(error) => {
+                let _ = report.send(Err(error));
+                return;
+            }
+        };
+        agent.run(&causes, Notifier::pulse(), |view| notifier.beat(view));
+        let _ = end.send(());
+    };
+    thread::Builder::new()
+        .name("canary-loop".into())
+        .spawn(work)
+        .map_err(|source| RunError::Start { what: "the loop's thread", source })?;
+    let view = started.recv().map_err(|_| RunError::Died)??;
+    Ok((wakes, ended, view))
+}
+
+async fn until_signal(running: &Running) -> Result<(), RunError> {
+    let listen = |kind| signal(kind).map_err(|source| RunError::Start { what: "the signal handlers", source });
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                running.notifier.reloading();
+                running.handle.wake(Wake::Resync).map_err(|_| RunError::Died)?;
+            }
+            () = running.died() => return Err(RunError::Died),
+        }
+    }
+    tracing::info!("stopping; the data plane stays in place (`canary detach` removes it)");
+    Ok(())
+}
+
+impl Running {
+    /// Waits until the loop is gone.
+    async fn died(&self) {
+        self.handle.closed().await;
+    }
+}
+
+/// Removes programs, maps and links under `pin`, unless an agent runs on it.
+///
+/// # Errors
+/// When an agent runs, or something cannot be removed.
+pub fn detach(pin: &Path) -> Result<Vec<std::path::PathBuf>, DetachError> {
+    if !pin.exists() {
+        return Ok(Vec::new());
+    }
+    let _lock = lock::directory("pin directory", pin)?;
+    Ok(crate::dataplane::detach(pin)?)
+}
+
+/// Why the data plane is not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum DetachError {
+    /// An agent runs.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Something cannot be removed.
+    #[error("cannot remove the data plane")]
+    Dataplane(#[from] crate::dataplane::DataplaneError),
+}

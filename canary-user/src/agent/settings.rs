@@ -1,0 +1,312 @@
+//! What the agent is told: flags and a TOML file with the same names, flags first.
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Deserializer};
+
+use crate::dataplane::{self, Attach, Capacity, Hook, IdleTimeouts};
+
+/// Where pins are unless the user says otherwise.
+pub const PIN: &str = "/sys/fs/bpf/canary";
+/// Where the agent remembers what was in force.
+pub const STATE: &str = "/var/lib/canary";
+/// Where the agent listens, and where the command line looks for it.
+pub const SOCKET: &str = "/run/canary/agent.sock";
+
+/// One setting each, as a flag and as a key of the configuration file; unset ones take their defaults.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Options {
+    /// Directory of YAML files with services, endpoints and routes.
+    #[arg(long, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+    /// Attach to an interface, such as `xdp:eth0` or `tc:eth0` (`clsact:eth0` for filters as before Linux 6.6); may be repeated.
+    #[arg(long, value_name = "HOOK:IFACE", value_parser = parse_attach)]
+    #[serde(deserialize_with = "attach_list")]
+    pub attach: Vec<Attach>,
+    /// Directory on a bpffs for pins [default: /sys/fs/bpf/canary].
+    #[arg(long, value_name = "DIR")]
+    pub pin: Option<PathBuf>,
+    /// Directory for what must survive a restart: last good state, history [default: /var/lib/canary].
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Socket of the agent; a flag of the whole command line, a key here.
+    #[arg(skip)]
+    pub socket: Option<PathBuf>,
+    /// Group that may use the socket besides root [default: the agent's own group].
+    #[arg(long, value_name = "GROUP")]
+    pub socket_group: Option<String>,
+    /// Serve Prometheus metrics at this address, such as 127.0.0.1:9464 [default: off].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics: Option<SocketAddr>,
+    /// What to log: error, warn, info, debug, trace, or a filter such as `info,canary_user::agent=debug` [default: info].
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<String>,
+    /// How to log [default: text].
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
+    /// Capacity for established flows [default: 1048576].
+    #[arg(long, value_name = "N")]
+    pub flows: Option<u32>,
+    /// Capacity for half-open and closing flows [default: 131072].
+    #[arg(long, value_name = "N")]
+    pub transient_flows: Option<u32>,
+    /// Idle time after which an established TCP flow counts as ended [default: 7440].
+    #[arg(long, value_name = "SECONDS")]
+    pub tcp_idle_seconds: Option<u32>,
+    /// Idle time after which a UDP flow counts as ended [default: 60].
+    #[arg(long, value_name = "SECONDS")]
+    pub udp_idle_seconds: Option<u32>,
+    /// Idle time after which a half-open or closing flow counts as ended [default: 30].
+    #[arg(long, value_name = "SECONDS")]
+    pub transient_idle_seconds: Option<u32>,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Complete settings of one agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Directory of objects.
+    pub config: PathBuf,
+    /// Interfaces, at least one.
+    pub attach: Vec<Attach>,
+    /// The kernel's side.
+    pub dataplane: dataplane::Settings,
+    /// Directory for what survives a restart.
+    pub state: PathBuf,
+    /// Socket of the API.
+    pub socket: PathBuf,
+    /// Group of the socket; `None` leaves the agent's own.
+    pub socket_group: Option<String>,
+    /// Address of the metrics listener; `None` is off.
+    pub metrics: Option<SocketAddr>,
+    /// Log filter.
+    pub log: String,
+    /// Log format.
+    pub log_format: LogFormat,
+}
+
+/// Why settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// No `--config`.
+    #[error("no configuration directory: give --config DIR, or `config = \"DIR\"` in the file of --config-file")]
+    NoConfig,
+    /// No `--attach`.
+    #[error(
+        "nothing to attach to: give --attach xdp:IFACE or --attach tc:IFACE, or `attach = [\"tc:IFACE\"]` in the file of --config-file"
+    )]
+    NoAttach,
+    /// The same interface twice.
+    #[error("--attach names interface `{interface}` twice: an interface has one hook, xdp or tc")]
+    AttachTwice {
+        /// The interface.
+        interface: String,
+    },
+    /// A capacity of zero.
+    #[error("{name} is 0: canary needs at least one")]
+    Zero {
+        /// Name of the setting.
+        name: &'static str,
+    },
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("configuration file {path} is not valid")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why, with line and column.
+        source: toml::de::Error,
+    },
+}
+
+impl Settings {
+    /// Puts flags over the file over the defaults. `read` is `std::fs::read_to_string` outside tests.
+    ///
+    /// # Errors
+    /// When something needed is missing, or the file cannot be used.
+    pub fn read(
+        flags: Options,
+        file: Option<&Path>,
+        read: impl Fn(&Path) -> io::Result<String>,
+    ) -> Result<Self, SettingsError> {
+        let file = match file {
+            None => Options::default(),
+            Some(path) => {
+                let text = read(path).map_err(|source| SettingsError::Read { path: path.into(), source })?;
+                toml::from_str(&text).map_err(|source| SettingsError::Parse { path: path.into(), source })?
+            }
+        };
+        let options = flags.or(file);
+        let attach = options.attach;
+        if attach.is_empty() {
+            return Err(SettingsError::NoAttach);
+        }
+        for (index, one) in attach.iter().enumerate() {
+            if attach.iter().take(index).any(|seen| seen.interface == one.interface) {
+                return Err(SettingsError::AttachTwice { interface: one.interface.clone() });
+            }
+        }
+        let capacity = Capacity::default();
+        let idle = IdleTimeouts::default();
+        Ok(Self {
+            config: options.config.ok_or(SettingsError::NoConfig)?,
+            attach,
+            dataplane: dataplane::Settings {
+                pin: options.pin.unwrap_or_else(|| PIN.into()),
+                capacity: Capacity {
+                    flows: positive("flows", options.flows, capacity.flows)?,
+                    transient_flows: positive("transient-flows", options.transient_flows, capacity.transient_flows)?,
+                },
+                idle: IdleTimeouts {
+                    tcp_seconds: positive("tcp-idle-seconds", options.tcp_idle_seconds, idle.tcp_seconds)?,
+                    udp_seconds: positive("udp-idle-seconds", options.udp_idle_seconds, idle.udp_seconds)?,
+                    transient_seconds: positive(
+                        "transient-idle-seconds",
+                        options.transient_idle_seconds,
+                        idle.transient_seconds,
+                    )?,
+                },
+            },
+            state: options.state.unwrap_or_else(|| STATE.into()),
+            socket: options.socket.unwrap_or_else(|| SOCKET.into()),
+            socket_group: options.socket_group,
+            metrics: options.metrics,
+            log: options.log.unwrap_or_else(|| "info".into()),
+            log_format: options.log_format.unwrap_or_default(),
+        })
+    }
+}
+
+impl Options {
+    /// These, and what they leave unset from `other`.
+    fn or(self, other: Self) -> Self {
+        Self {
+            config: self.config.or(other.config),
+            attach: if self.attach.is_empty() { other.attach } else { self.attach },
+            pin: self.pin.or(other.pin),
+            state: self.state.or(other.state),
+            socket: self.socket.or(other.socket),
+            socket_group: self.socket_group.or(other.socket_group),
+            metrics: self.metrics.or(other.metrics),
+            log: self.log.or(other.log),
+            log_format: self.log_format.or(other.log_format),
+            flows: self.flows.or(other.flows),
+            transient_flows: self.transient_flows.or(other.transient_flows),
+            tcp_idle_seconds: self.tcp_idle_seconds.or(other.tcp_idle_seconds),
+            udp_idle_seconds: self.udp_idle_seconds.or(other.udp_idle_seconds),
+            transient_idle_seconds: self.transient_idle_seconds.or(other.transient_idle_seconds),
+        }
+    }
+}
+
+/// Reads `xdp:eth0`.
+///
+/// # Errors
+/// A sentence that says what is expected.
+pub fn parse_attach(text: &str) -> Result<Attach, String> {
+    let expected = || format!("`{text}` is not HOOK:IFACE such as `xdp:eth0` or `tc:eth0`");
+    let (hook, interface) = text.split_once(':').ok_or_else(expected)?;
+    let hook = match hook {
+        "xdp" => Hook::Xdp,
+        "tc" => Hook::Tc,
+        "clsact" => Hook::Clsact,
+        _ => return Err(expected()),
+    };
+    // 15 characters is what the kernel stores (IFNAMSIZ minus the final zero).
+    if interface.is_empty() || interface.len() > 15 || interface.contains(['/', ' ']) {
+        return Err(format!("`{interface}` is not the name of an interface"));
+    }
+    Ok(Attach { hook, interface: interface.into() })
+}
+
+fn attach_list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Attach>, D::Error> {
+    Vec::<String>::deserialize(from)?.iter().map(|text| parse_attach(text).map_err(serde::de::Error::custom)).collect()
+}
+
+fn positive(name: &'static str, given: Option<u32>, default: u32) -> Result<u32, SettingsError> {
+    match given {
+        Some(0) => Err(SettingsError::Zero { name }),
+        other => Ok(other.unwrap_or(default)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(attach: &[&str]) -> Options {
+        Options {
+            config: Some("/etc/canary".into()),
+            attach: attach.iter().map(|text| parse_attach(text).unwrap()).collect(),
+            ..Options::default()
+        }
+    }
+
+    fn read(flags: Options, file: &'static str) -> Result<Settings, SettingsError> {
+        Settings::read(flags, Some(Path::new("agent.toml")), |_| Ok(file.into()))
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let file =
+            "attach = [\"xdp:lan0\"]\nflows = 7\nudp-idle-seconds = 5\nlog = \"debug\"\nmetrics = \"127.0.0.1:9464\"";
+        let settings = read(Options { flows: Some(9), ..flags(&["tc:eth0"]) }, file).unwrap();
+        assert_eq!(settings.attach, [parse_attach("tc:eth0").unwrap()]);
+        assert_eq!(settings.dataplane.capacity.flows, 9);
+        assert_eq!(settings.dataplane.idle.udp_seconds, 5);
+        assert_eq!(settings.dataplane.idle.tcp_seconds, 7_440);
+        assert_eq!(settings.log, "debug");
+        assert_eq!(settings.metrics, Some("127.0.0.1:9464".parse().unwrap()));
+        assert_eq!(settings.socket, Path::new(SOCKET));
+        assert_eq!(read(flags(&[]), file).unwrap().attach, [parse_attach("xdp:lan0").unwrap()]);
+    }
+
+    #[test]
+    fn metrics_are_off_unless_asked_for() {
+        assert_eq!(Settings::read(flags(&["tc:eth0"]), None, |_| unreachable!()).unwrap().metrics, None);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_remedy() {
+        let text = |flags, file| read(flags, file).unwrap_err().to_string();
+        assert!(text(flags(&[]), "").starts_with("nothing to attach to: give --attach xdp:IFACE"));
+        assert!(
+            text(Options { config: None, ..flags(&["tc:a"]) }, "")
+                .starts_with("no configuration directory: give --config")
+        );
+        assert_eq!(
+            text(flags(&["tc:a", "xdp:a"]), ""),
+            "--attach names interface `a` twice: an interface has one hook, xdp or tc"
+        );
+        assert_eq!(text(flags(&["tc:a"]), "flows = 0"), "flows is 0: canary needs at least one");
+        assert_eq!(text(flags(&["tc:a"]), "flow = 1"), "configuration file agent.toml is not valid");
+        for (attach, error) in [
+            ("eth0", "`eth0` is not HOOK:IFACE such as `xdp:eth0` or `tc:eth0`"),
+            ("ebpf:eth0", "`ebpf:eth0` is not HOOK:IFACE such as `xdp:eth0` or `tc:eth0`"),
+            ("tc:", "`` is not the name of an interface"),
+        ] {
+            assert_eq!(parse_attach(attach).unwrap_err(), error);
+        }
+    }
+}

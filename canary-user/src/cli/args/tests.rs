@@ -1,0 +1,50 @@
+//! The grammar is sound, and its examples are true.
+use clap::CommandFactory;
+
+use super::*;
+
+#[test]
+fn the_grammar_is_sound_and_every_command_has_an_example() {
+    let mut cli = Cli::command();
+    cli.build();
+    cli.clone().debug_assert();
+    for command in cli.get_subcommands() {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.contains("Examples:\n  canary "), "`canary {}` has no example", command.get_name());
+    }
+}
+
+#[test]
+fn every_example_parses() {
+    let mut cli = Cli::command();
+    cli.build();
+    for command in cli.get_subcommands() {
+        let help = command.get_after_help().unwrap().to_string();
+        for line in help.lines().filter_map(|line| line.strip_prefix("  canary ")) {
+            let line = line.split([';', '|', '>']).next().unwrap();
+            let words = line.split_whitespace().map(|word| word.trim_matches('\''));
+            let parsed = Cli::try_parse_from(std::iter::once("canary").chain(words));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
+}
+
+#[test]
+fn weights_and_clients() {
+    assert_eq!(parse_weight("v1=90"), Ok(("v1".into(), 90)));
+    assert_eq!(parse_weight("v1").unwrap_err(), "`v1` is not VERSION=WEIGHT such as `v2=10`");
+    assert_eq!(parse_weight("=1").unwrap_err(), "`=1` names no version");
+    assert_eq!(
+        parse_weight("v1=10%").unwrap_err(),
+        "`10%` is not a weight: a whole number from 0 to 4294967295, without %"
+    );
+    for (text, address) in [
+        ("192.0.2.7", "192.0.2.7:32768"),
+        ("192.0.2.7:80", "192.0.2.7:80"),
+        ("2001:db8::7", "[2001:db8::7]:32768"),
+        ("[2001:db8::7]:80", "[2001:db8::7]:80"),
+    ] {
+        assert_eq!(parse_client(text).unwrap().to_string(), address);
+    }
+    assert_eq!(parse_client("localhost").unwrap_err(), "`localhost` is not IP or IP:PORT");
+}

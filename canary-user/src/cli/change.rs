@@ -1,0 +1,174 @@
+//! Commands that change something, all by one answer of the agent: apply, delete, set-weight, undo.
+use std::{
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    api::dto::{ApplyV1, DeleteV1, EditedV1, FileV1, ObjectV1, SetWeightsV1, UndoV1, WeightV1},
+    cli::{
+        Exit, Failure,
+        args::{ApplyArgs, DeleteArgs, Format, Output, SetWeightArgs, UndoArgs},
+        client::Client,
+        output::{Paint, Screen},
+        rows,
+    },
+    source,
+};
+
+pub(super) fn apply(client: &Client, screen: &mut Screen<'_>, args: &ApplyArgs) -> Result<Exit, Failure> {
+    let files = texts(&args.files)?;
+    let edited: EditedV1 = client.post("/v1/apply", &ApplyV1 { files, dry_run: args.dry_run })?;
+    report(screen, &edited, args.output)
+}
+
+pub(super) fn delete(client: &Client, screen: &mut Screen<'_>, args: &DeleteArgs) -> Result<Exit, Failure> {
+    let mut objects = Vec::new();
+    if let Some(kind) = &args.kind {
+        let kind = kind_of(kind);
+        for name in &args.names {
+            let (namespace, name) = name.split_once('/').unwrap_or((&args.namespace, name));
+            objects.push(ObjectV1 { kind: kind.into(), namespace: namespace.into(), name: name.into() });
+        }
+    }
+    for file in texts(&args.files)? {
+        let parsed = source::parse(&file.text, Path::new(&file.name));
+        objects.extend(parsed.objects.into_iter().map(|object| ObjectV1 {
+            kind: object.kind,
+            namespace: object.namespace,
+            name: object.name,
+        }));
+    }
+    if objects.is_empty() {
+        return Err(Failure::new(
+            "there is no object in what was given",
+            "name a kind and a name, or a file with objects",
+        ));
+    }
+    let edited: EditedV1 = client.post("/v1/delete", &DeleteV1 { objects, dry_run: args.dry_run })?;
+    report(screen, &edited, args.output)
+}
+
+pub(super) fn set_weight(client: &Client, screen: &mut Screen<'_>, args: &SetWeightArgs) -> Result<Exit, Failure> {
+    let weights =
+        args.weights.iter().map(|(version, weight)| WeightV1 { version: version.clone(), weight: *weight }).collect();
+    let asked = SetWeightsV1 { service: args.service.clone(), rule: args.rule.clone(), weights, dry_run: args.dry_run };
+    let edited: EditedV1 = client.post("/v1/weights", &asked)?;
+    report(screen, &edited, args.output)
+}
+
+pub(super) fn undo(client: &Client, screen: &mut Screen<'_>, args: &UndoArgs) -> Result<Exit, Failure> {
+    let edited: EditedV1 = client.post("/v1/undo", &UndoV1 { entry: args.entry, dry_run: args.dry_run })?;
+    report(screen, &edited, args.output)
+}
+
+/// What the agent did, or would do.
+pub(super) fn report(screen: &mut Screen<'_>, edited: &EditedV1, output: Output) -> Result<Exit, Failure> {
+    match output.format {
+        format @ (Format::Json | Format::Yaml) => screen.document(edited, format)?,
+        Format::Name => {
+            for object in &edited.objects {
+                screen.line(&object.object)?;
+            }
+        }
+        Format::Table | Format::Wide => print(screen, edited)?,
+    }
+    // Written is not enough: who sets weights wants them in force.
+    Ok(if edited.not_enforced.is_empty() { Exit::Done } else { Exit::Failed })
+}
+
+fn print(screen: &mut Screen<'_>, edited: &EditedV1) -> Result<(), Failure> {
+    let dry = if edited.dry_run { " (dry run)" } else { "" };
+    for object in &edited.objects {
+        screen.line(format!("{} {}{dry}", object.object, object.outcome))?;
+    }
+    for change in &edited.changes {
+        screen.line(rows::change(change))?;
+    }
+    for found in edited.diagnostics.iter().filter(|found| found.severity != "info") {
+        super::diagnostic(screen, found, "")?;
+    }
+    for service in &edited.not_enforced {
+        let title = screen.paint("not enforced", Paint::Bad);
+        screen.line(format!("{title}: {}: {}", service.service, service.reason))?;
+    }
+    if let Some(plan) = &edited.plan {
+        screen.line(format!("{} map writes{}", plan.len(), if plan.is_empty() { "." } else { ":" }))?;
+        for operation in plan {
+            screen.line(format!("  {operation}"))?;
+        }
+    }
+    if let Some(operations) = edited.operations {
+        let text = if edited.not_enforced.is_empty() {
+            screen.paint("in force", Paint::Good)
+        } else {
+            screen.paint("written, but not in force as written", Paint::Bad)
+        };
+        let entry =
+            edited.entry.map(|entry| format!("; entry {entry}, `canary undo` takes it back")).unwrap_or_default();
+        screen.line(format!("{text} ({operations} map writes{entry})"))?;
+    }
+    Ok(())
+}
+
+/// Texts of files, of the files of directories, and of standard input.
+pub(super) fn texts(paths: &[PathBuf]) -> Result<Vec<FileV1>, Failure> {
+    let mut texts = Vec::new();
+    for path in paths {
+        if path.as_os_str() == "-" {
+            let mut text = String::new();
+            io::stdin().read_to_string(&mut text).map_err(|error| unreadable(Path::new("standard input"), &error))?;
+            texts.push(FileV1 { name: "-".into(), text });
+            continue;
+        }
+        let files = if path.is_dir() { files_of(path)? } else { vec![path.clone()] };
+        for file in files {
+            let text = fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
+            texts.push(FileV1 { name: file.display().to_string(), text });
+        }
+    }
+    Ok(texts)
+}
+
+fn files_of(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|error| unreadable(dir, &error))? {
+        let path = entry.map_err(|error| unreadable(dir, &error))?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let ours =
+            path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
+        if ours && !hidden && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        return Err(Failure::new(
+            format!("there is no *.yaml, *.yml or *.json in {}", dir.display()),
+            "name the files themselves",
+        ));
+    }
+    Ok(files)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(format!("cannot read {}: {error}", path.display()), "")
+}
+
+/// The kind that a user of kubectl means.
+fn kind_of(text: &str) -> &str {
+    let lower = text.to_lowercase();
+    let lower = lower.split('.').next().unwrap_or_default();
+    match lower {
+        "vs" | "virtualservice" | "virtualservices" => "VirtualService",
+        "dr" | "destinationrule" | "destinationrules" => "DestinationRule",
+        "se" | "serviceentry" | "serviceentries" => "ServiceEntry",
+        "we" | "workloadentry" | "workloadentries" => "WorkloadEntry",
+        "svc" | "service" | "services" => "Service",
+        "endpointslice" | "endpointslices" => "EndpointSlice",
+        "po" | "pod" | "pods" => "Pod",
+        "routepolicy" | "routepolicies" => "RoutePolicy",
+        _ => text,
+    }
+}

@@ -1,0 +1,267 @@
+//! The command line against a whole agent over a real socket, and on files without one.
+use std::fs;
+
+use clap::Parser;
+
+use super::*;
+use crate::{
+    agent::fake::{SERVICE, pods, route},
+    api::tests::Whole,
+};
+
+/// What a command prints, and how it ends. Failures are printed as on standard error.
+fn canary(whole: &Whole, line: &str) -> (Exit, String) {
+    let socket = whole.socket();
+    let words = ["canary", "--socket", socket.to_str().unwrap()].into_iter().chain(line.split_whitespace());
+    let cli = Cli::try_parse_from(words).unwrap();
+    let mut out = Vec::new();
+    let mut screen = Screen { out: &mut out, colour: false };
+    let exit = execute(&cli, &mut screen).unwrap_or_else(|failure| {
+        complain(&mut screen, &failure).unwrap();
+        failure.exit
+    });
+    (exit, String::from_utf8(out).unwrap())
+}
+
+fn with_flows(v1: u64, v2: u64) -> Whole {
+    let whole = Whole::start();
+    whole.kernel.inside().flows = [("v1".to_owned(), v1), ("v2".to_owned(), v2)].into();
+    whole
+}
+
+#[test]
+fn get_in_every_form() {
+    let whole = with_flows(900, 100);
+    for (line, expected) in [
+        (
+            "get services",
+            "SERVICE                       ADDRESS               SPLIT             ENFORCED   FLOWS\n\
+             default/helloworld:5000/tcp   10.96.0.10:5000/tcp   v1 90% / v2 10%   yes        1000\n",
+        ),
+        (
+            "get versions helloworld",
+            "SERVICE                       RULE      VERSION   WEIGHT   SHARE   FLOWS   OBSERVED   DEVIATION   ENDPOINTS\n\
+             default/helloworld:5000/tcp   http[0]   v1        90       90%     900     90%        0           3\n\
+             default/helloworld:5000/tcp   http[0]   v2        10       10%     100     10%        0           1\n",
+        ),
+        (
+            "get endpoints default/helloworld",
+            "SERVICE                       VERSION   ENDPOINT          STATE    FLOWS\n\
+             default/helloworld:5000/tcp   v1        10.244.1.1:5000   active   900\n\
+             default/helloworld:5000/tcp   v1        10.244.1.2:5000   active   0\n\
+             default/helloworld:5000/tcp   v1        10.244.1.3:5000   active   0\n\
+             default/helloworld:5000/tcp   v2        10.244.2.1:5000   active   100\n",
+        ),
+        (
+            "get flows",
+            "CLIENT            ADDRESS               VERSION   ENDPOINT          STATE         IDLE\n\
+             192.0.2.1:40000   10.96.0.10:5000/tcp   v1        10.244.0.1:5000   established   2s\n",
+        ),
+        ("get leaves not-ip", "REASON   PACKETS\nnot-ip   3\n"),
+        ("get services -o name", "service/default/helloworld:5000/tcp\n"),
+        ("get versions nobody", "No versions.\n"),
+        (
+            "get leaves no-service -o json",
+            "{\n  \"items\": [\n    {\n      \"reason\": \"no-service\",\n      \"packets\": 0\n    }\n  ]\n}\n",
+        ),
+        ("get leaves no-service -o yaml", "items:\n- reason: no-service\n  packets: 0\n"),
+    ] {
+        assert_eq!(canary(&whole, line), (Exit::Done, expected.to_owned()), "{line}");
+    }
+    let (_, wide) = canary(&whole, "get versions -o wide");
+    assert!(wide.lines().nth(1).unwrap().contains("±1"), "{wide}");
+}
+
+#[test]
+fn set_weight_history_undo_as_people_see_them() {
+    let whole = Whole::start();
+    assert_eq!(
+        canary(&whole, "set-weight helloworld v1=50 v2=50"),
+        (
+            Exit::Done,
+            "VirtualService default/helloworld configured\n\
+             default/helloworld:5000/tcp http[0]: v1=90 v2=10 → v1=50 v2=50\n\
+             in force (1 map writes; entry 1, `canary undo` takes it back)\n"
+                .to_owned()
+        )
+    );
+    let (exit, history) = canary(&whole, "history");
+    assert_eq!(exit, Exit::Done);
+    assert!(
+        history.lines().nth(1).unwrap().ends_with("default/helloworld:5000/tcp http[0]: v1=90 v2=10 → v1=50 v2=50"),
+        "{history}"
+    );
+    assert!(history.lines().nth(1).unwrap().contains("set-weight"), "{history}");
+    let (_, undone) = canary(&whole, "undo");
+    assert!(undone.contains("v1=50 v2=50 → v1=90 v2=10"), "{undone}");
+    let (_, wide) = canary(&whole, "history -o wide");
+    assert!(wide.lines().nth(1).unwrap().contains("undo 1"), "{wide}");
+    assert_eq!(canary(&whole, "undo"), (Exit::Failed, "error: there is no change of weights to undo\n".to_owned()));
+    let (exit, dry) = canary(&whole, "set-weight helloworld v1=1 v2=3 --dry-run");
+    assert_eq!(exit, Exit::Done);
+    assert!(dry.ends_with("1 map writes:\n  put everything\n"), "{dry}");
+    assert!(fs::read_to_string(whole.settings.config.join("route.yaml")).unwrap().contains("weight: 90 # stable"));
+}
+
+#[test]
+fn errors_name_what_is_wrong_and_the_remedy() {
+    let mut whole = Whole::start();
+    assert_eq!(
+        canary(&whole, "set-weight nobody v1=1"),
+        (
+            Exit::Failed,
+            "error: there is no service `nobody`\n  known services: default/helloworld:5000/tcp\n".to_owned()
+        )
+    );
+    let bad = whole.dir.path().join("bad.yaml");
+    fs::write(&bad, route(0, 0)).unwrap();
+    let (exit, text) = canary(&whole, &format!("apply -f {}", bad.display()));
+    assert_eq!(exit, Exit::Failed);
+    assert!(text.contains("errors in what was given\n  error ["), "{text}");
+    assert!(text.contains("correct the errors below; nothing was changed"), "{text}");
+    whole.stop();
+    let (exit, text) = canary(&whole, "status");
+    assert_eq!(exit, Exit::NoAgent);
+    assert!(text.starts_with(&format!("error: no agent answers at {}", whole.socket().display())), "{text}");
+    assert!(text.contains("canary agent --config DIR --attach tc:IFACE"), "{text}");
+}
+
+#[test]
+fn status_says_how_the_agent_is() {
+    let whole = Whole::start();
+    let (exit, text) = canary(&whole, "status");
+    assert_eq!(exit, Exit::Done, "{text}");
+    for part in [
+        "Agent:       ready since ",
+        "Attached:    tc:eth0 (fake)",
+        "1 services, 2 versions, 4 endpoints",
+        "64 KiB in 1 maps",
+    ] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    fs::write(whole.settings.config.join("route.yaml"), "kind: [").unwrap();
+    whole.wait_for(|whole| canary(whole, "status").1.contains("Not enforced: default/helloworld:5000/tcp: "));
+    let (exit, text) = canary(&whole, "status");
+    assert_eq!(exit, Exit::Done, "the agent is well, an object is not");
+    assert!(text.contains("Findings:\n"), "{text}");
+    whole.kernel.inside().broken = Some("no space");
+    fs::write(whole.settings.config.join("route.yaml"), route(1, 1)).unwrap();
+    whole.wait_for(|whole| canary(whole, "status").0 == Exit::Failed);
+    let (_, text) = canary(&whole, "status");
+    assert!(text.contains("Trouble:     the data plane refused: no space"), "{text}");
+}
+
+#[test]
+fn verify_finds_what_disagrees() {
+    let whole = with_flows(899, 101);
+    let (exit, text) = canary(&whole, "verify");
+    assert_eq!(exit, Exit::Done, "{text}");
+    assert_eq!(
+        text,
+        "SERVICE                       RULE      VERSION   INTENDED   PROGRAMMED   FLOWS   SHARE   DEVIATION   BOUND   AGREES\n\
+         default/helloworld:5000/tcp   http[0]   v1        90         90           899     89.9%   -1          ±1      yes\n\
+         default/helloworld:5000/tcp   http[0]   v2        10         10           101     10.1%   +1          ±1      yes\n\
+         1 splits: intended, programmed and observed agree.\n"
+    );
+    whole.kernel.inside().flows.insert("v2".into(), 110);
+    let (exit, text) = canary(&whole, "verify");
+    assert_eq!(exit, Exit::Failed);
+    assert!(text.ends_with("1 of 1 splits disagree, 0 differences in the maps.\n"), "{text}");
+    whole.kernel.inside().flows.clear();
+    whole.kernel.inside().lies.insert("v2".into(), 11);
+    let (exit, text) = canary(&whole, "verify helloworld -o name");
+    assert_eq!((exit, text.as_str()), (Exit::Failed, "split/default/helloworld:5000/tcp/http[0]\n"));
+    assert_eq!(canary(&whole, "verify nobody").0, Exit::Failed);
+}
+
+#[test]
+fn trace_says_what_and_why() {
+    let whole = Whole::start();
+    assert_eq!(
+        canary(&whole, "trace --from 192.0.2.7 --to 10.96.0.10:5000").1,
+        "192.0.2.7:32768 → 10.96.0.10:5000/tcp\n\
+         \x20 service   default/helloworld:5000/tcp\n\
+         \x20 rule      http[0]\n\
+         \x20 version   v1\n\
+         \x20 endpoint  10.244.0.1:5000\n\
+         \x20 why       rule http[0] matches everybody; draw 0 of the sequence falls to this version (weight 90 of 100)\n"
+    );
+    assert_eq!(
+        canary(&whole, "trace --from 192.0.2.7 --to 10.96.0.99:5000").1,
+        "192.0.2.7:32768 → 10.96.0.99:5000/tcp\n  why       left alone: no-service\n"
+    );
+    let (_, many) = canary(&whole, "trace --from 192.0.2.7:65535 --to 10.96.0.10:5000 --count 20");
+    assert!(many.ends_with("v1: 18 of 20 (90%)\nv2: 2 of 20 (10%)\n"), "{many}");
+    assert!(many.contains("\n192.0.2.7:1 "), "ports go round past the last one: {many}");
+}
+
+#[test]
+fn apply_and_delete_as_people_see_them() {
+    let whole = Whole::start();
+    let file = whole.dir.path().join("other.yaml");
+    fs::write(&file, SERVICE.replace("helloworld", "other").replace("10.96.0.10", "10.96.0.11")).unwrap();
+    let file = file.display();
+    let (exit, text) = canary(&whole, &format!("apply -f {file} --dry-run"));
+    assert_eq!(exit, Exit::Done);
+    assert!(text.starts_with("Service default/other created (dry run)\n"), "{text}");
+    let (_, text) = canary(&whole, &format!("apply -f {file}"));
+    assert!(text.starts_with("Service default/other created\n") && text.contains("in force (1 map writes)"), "{text}");
+    assert_eq!(canary(&whole, &format!("apply -f {file} -o name")).1, "Service default/other\n");
+    let (_, text) = canary(&whole, "delete svc other");
+    assert!(text.starts_with("Service default/other deleted\n"), "{text}");
+    assert_eq!(
+        canary(&whole, "delete svc other"),
+        (Exit::Failed, "error: there is no Service default/other\n".to_owned())
+    );
+}
+
+#[test]
+fn compile_is_canonical_and_needs_no_agent() {
+    let mut whole = Whole::start();
+    whole.stop();
+    let line = format!("compile -f {} -o json", whole.settings.config.display());
+    let (exit, text) = canary(&whole, &line);
+    assert_eq!(exit, Exit::Done, "{text}");
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let service = &value["services"][0];
+    assert_eq!(service["rules"][0]["versions"][1], serde_json::json!({"version": "v2", "weight": 10, "share": 0.1}));
+    assert_eq!(service["versions"]["v1"]["endpoints"].as_object().unwrap().len(), 3);
+    // The order of files and documents says nothing.
+    let other = tempfile::tempdir().unwrap();
+    let all = format!("{}---\n{}---\n{SERVICE}", pods(&[("v1", 3), ("v2", 1)]), route(90, 10));
+    fs::write(other.path().join("all.yaml"), all).unwrap();
+    assert_eq!(canary(&whole, &format!("compile -f {} -o json", other.path().display())).1, text);
+}
+
+#[test]
+fn analyze_tells_errors_from_warnings_by_its_exit_code() {
+    let mut whole = Whole::start();
+    whole.stop();
+    let file = whole.dir.path().join("one.yaml");
+    for (text, exit, part) in [
+        (
+            format!("{SERVICE}---\n{}---\n{}", route(90, 10), pods(&[("v1", 1), ("v2", 1)])),
+            Exit::Done,
+            "0 errors, 0 warnings",
+        ),
+        ("kind: [".to_owned(), Exit::Failed, "error ["),
+        (route(0, 0), Exit::Failed, "error ["),
+    ] {
+        fs::write(&file, text).unwrap();
+        let (ended, printed) = canary(&whole, &format!("analyze -f {}", file.display()));
+        assert_eq!(ended, exit, "{printed}");
+        assert!(printed.contains(part), "{printed}");
+    }
+    let (exit, text) = canary(&whole, "analyze -f /nowhere");
+    assert_eq!(exit, Exit::Failed);
+    assert!(text.starts_with("error: "), "{text}");
+}
+
+#[test]
+fn top_needs_a_terminal_and_version_needs_no_agent() {
+    let mut whole = Whole::start();
+    let own = env!("CARGO_PKG_VERSION");
+    assert_eq!(canary(&whole, "version"), (Exit::Done, format!("canary {own}\nagent {own}\n")));
+    whole.stop();
+    assert_eq!(canary(&whole, "version"), (Exit::Done, format!("canary {own}\nagent not reached\n")));
+}
