@@ -28,7 +28,7 @@ macro_rules! wire {
 wire! {
     /// Ethernet: addresses in 16-bit words, because a frame is aligned to two bytes at best.
     struct Ethernet { addrs: [u16; 6], kind_be: u16 }
-    /// What follows the EtherType of a VLAN tag.
+    /// What follows the `EtherType` of a VLAN tag.
     struct Vlan { tci_be: u16, kind_be: u16 }
     struct Ipv4 {
         version_ihl: u8, tos: u8, len_be: u16, id_be: u16, fragment_be: u16,

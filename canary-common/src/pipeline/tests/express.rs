@@ -11,8 +11,8 @@ use crate::{
 #[derive(Debug, Clone)]
 struct Step {
     client: u32,
-    udp: bool,
-    reply: bool,
+    /// UDP? From the endpoint?
+    kind: (bool, bool),
     flags: u8,
     checksum: bool,
     options: u8,
@@ -22,13 +22,13 @@ struct Step {
 
 prop_compose! {
     fn steps()(
-        client in 0..3_u32, (udp, reply, checksum) in any::<(bool, bool, bool)>(),
+        client in 0..3_u32, kind in any::<(bool, bool)>(), checksum in any::<bool>(),
         flags in prop_oneof![2 => Just(SYN), 1 => Just(SYN | ACK), 6 => Just(ACK), 1 => Just(FIN), 1 => Just(RST), 1 => any::<u8>()],
         options in prop_oneof![8 => Just(0), 1 => 0..=10_u8],
         later in prop_oneof![8 => Just(0_u32), 4 => 1..4_u32, 1 => Just(UDP_TICKS + 1), 1 => Just(TCP_TICKS + 1)],
         drain in proptest::bool::weighted(0.02),
     ) -> Step {
-        Step { client, udp, reply, flags, checksum, options, later, drain }
+        Step { client, kind, flags, checksum, options, later, drain }
     }
 }
 
@@ -40,11 +40,12 @@ proptest! {
         let (short, long) = (world(), world());
         let mut now = START;
         for step in steps {
+            let (udp, reply) = step.kind;
             now += step.later;
             short.set_now(now);
             long.set_now(now);
             let client = client(step.client);
-            let talk = if step.udp { Talk::udp(&short, &client) } else { Talk::tcp(&short, &client) };
+            let talk = if udp { Talk::udp(&short, &client) } else { Talk::tcp(&short, &client) };
             let memory = short.memory();
             let known = memory.flows.get(&talk.key()).or_else(|| memory.transient.get(&talk.key())).copied();
             drop(memory);
@@ -57,7 +58,7 @@ proptest! {
                 }
             }
             let (src, dst) = match endpoint {
-                Some(endpoint) if step.reply => (endpoint, talk.client),
+                Some(endpoint) if reply => (endpoint, talk.client),
                 _ => (talk.client, talk.vip),
             };
             let mut build = Build { options: step.options, ..talk.packet(src, dst, step.flags) };
