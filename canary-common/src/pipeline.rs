@@ -273,8 +273,12 @@ const fn opens(protocol: u8, flags: u8) -> bool {
 fn established<T: Tables>(tables: &T, headers: &Headers, entry: T::Entry, now: u32) -> Result<Option<Flow>, Leave> {
     let flow = tables.flow(entry);
     if over(tables, headers, &flow, now, Table::Established)? {
-        tables.forget(Table::Established, tables.place(&opposite(&headers.key, &flow)));
+        let back = opposite(&headers.key, &flow);
+        let back = tables.place(&back);
+        tables.forget(Table::Established, back);
         tables.forget(Table::Established, &headers.key);
+        tables.forget(Table::Transient, back);
+        tables.forget(Table::Transient, &headers.key);
         return Ok(None);
     }
     if flow.seen != now {
@@ -354,9 +358,10 @@ fn promote<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, back: &FlowKey
     let fin = if headers.flags & tcp::FIN != 0 { flow_state::FIN } else { 0 };
     let there = Flow { state: flow_state::REPLIED | fin, seen: now, ..*flow };
     let here = answers(&headers.key, flow, flow_state::REPLIED, now);
-    if tables.put(Table::Established, &headers.key, &there) && tables.put(Table::Established, back, &here) {
-        tables.forget(Table::Transient, &headers.key);
-        tables.forget(Table::Transient, back);
+    // Its transient entries stay: a packet on another CPU that missed the established table a moment ago finds them.
+    // The flow's end writes over them, or newer flows push them out.
+    if tables.put(Table::Established, &headers.key, &there) {
+        let _ = tables.put(Table::Established, back, &here);
     }
 }
 

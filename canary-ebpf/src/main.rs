@@ -2,6 +2,9 @@
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
+#![expect(missing_docs, reason = "the programs are documented; what their attributes generate around them is not")]
+#![expect(unreachable_pub, reason = "programs are found by name in the object")]
+#![expect(clippy::needless_pass_by_value, reason = "the signature of a program")]
 
 mod context;
 mod maps;
@@ -75,6 +78,7 @@ fn tc(ctx: &TcContext, way: Way) -> i32 {
         Verdict::Pass => TC_ACT_UNSPEC, // Goes on to the next program, and to the stack after the last.
         Verdict::Drop => TC_ACT_SHOT,
         // SAFETY: `skb` is a valid context; the frame leaves by the interface that it came in by.
+        #[expect(clippy::cast_possible_truncation, reason = "a verdict is a small number")]
         Verdict::Reset => unsafe { bpf_redirect((*ctx.skb.skb).ifindex, 0) as i32 },
     }
 }

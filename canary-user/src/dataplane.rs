@@ -327,7 +327,7 @@ impl Dataplane {
         }
         let mut loader = EbpfLoader::new();
         for name in maps::PINNED {
-            loader.map_pin_path(*name, dir.join(name));
+            loader.map_pin_path(name, dir.join(name));
         }
         let mut ebpf = loader
             .map_max_entries("FLOWS", settings.capacity.flows.saturating_mul(2))

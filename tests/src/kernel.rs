@@ -224,10 +224,8 @@ impl Kernel {
 /// The programs' clock: the tick, and nanoseconds until the next one.
 #[must_use]
 pub fn clock() -> (u32, u64) {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes to a `timespec` of our own. The clock exists on every Linux since 2.6.32, so it cannot fail.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
-    let nanos = u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0);
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    let nanos = time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs();
     let tick = u32::try_from(nanos >> TICK_SHIFT).unwrap_or(u32::MAX);
     (tick, (1 << TICK_SHIFT) - (nanos & ((1 << TICK_SHIFT) - 1)))
 }

@@ -163,7 +163,9 @@ fn every_link_leads_somewhere() {
     let mut count = 0;
     for (name, text) in documents("md") {
         let here = root().join(&name);
-        for (line, target) in prose(&text).into_iter().flat_map(|(line, text)| links(text).into_iter().map(move |it| (line, it))) {
+        for (line, target) in
+            prose(&text).into_iter().flat_map(|(line, text)| links(text).into_iter().map(move |it| (line, it)))
+        {
             if target.contains("://") {
                 continue;
             }
@@ -173,8 +175,12 @@ fn every_link_leads_somewhere() {
             assert!(path.exists(), "{name}:{line} links to {target}, which is not there");
             if !fragment.is_empty() {
                 let text = fs::read_to_string(&path).unwrap();
-                let mut headings = text.lines().filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#')));
-                assert!(headings.any(|heading| heading == fragment), "{name}:{line} links to {target}: no such heading");
+                let mut headings =
+                    text.lines().filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#')));
+                assert!(
+                    headings.any(|heading| heading == fragment),
+                    "{name}:{line} links to {target}: no such heading"
+                );
             }
         }
     }

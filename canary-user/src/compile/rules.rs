@@ -112,9 +112,8 @@ fn section(route: &VirtualService, application: Application) -> Option<Section> 
     match application {
         Application::Http | Application::Sniffed if !route.http.is_empty() => Some(Section::Http),
         Application::Tls if !route.tls.is_empty() => Some(Section::Tls),
-        Application::Tcp | Application::Sniffed if !route.tcp.is_empty() => Some(Section::Tcp),
         Application::Udp if route.settings.udp != Some(true) => None,
-        Application::Udp if !route.tcp.is_empty() => Some(Section::Tcp),
+        Application::Tcp | Application::Sniffed | Application::Udp if !route.tcp.is_empty() => Some(Section::Tcp),
         Application::Udp if !route.http.is_empty() => Some(Section::Http),
         _ => None,
     }
