@@ -146,16 +146,21 @@ fn broken_examples_get_their_diagnosis() {
 
 #[test]
 fn every_yaml_in_the_text_compiles() {
+    let examples = documents("yaml");
     let mut count = 0;
     for (name, text) in documents("md") {
         for (line, block) in blocks(&text, "yaml") {
             count += 1;
+            let good = |(file, text): &(String, String)| text.contains(&block) && !file.contains("/broken/");
+            if examples.iter().any(good) {
+                continue; // A part of a file that compiles as a whole: `every_example_compiles`.
+            }
             let snapshot = parse(&name, &block);
             assert!(!snapshot.objects.is_empty(), "{name}:{line} is not an object; write `text` if it is not YAML");
             assert_eq!(errors(&with_helloworld(snapshot)), Vec::<String>::new(), "{name}:{line}");
         }
     }
-    assert!(count >= 3, "the walk finds the blocks: {count}");
+    assert!(count >= 2, "the walk finds the blocks: {count}");
 }
 
 #[test]
@@ -163,7 +168,9 @@ fn every_link_leads_somewhere() {
     let mut count = 0;
     for (name, text) in documents("md") {
         let here = root().join(&name);
-        for (line, target) in prose(&text).into_iter().flat_map(|(line, text)| links(text).into_iter().map(move |it| (line, it))) {
+        for (line, target) in
+            prose(&text).into_iter().flat_map(|(line, text)| links(text).into_iter().map(move |it| (line, it)))
+        {
             if target.contains("://") {
                 continue;
             }
@@ -173,8 +180,12 @@ fn every_link_leads_somewhere() {
             assert!(path.exists(), "{name}:{line} links to {target}, which is not there");
             if !fragment.is_empty() {
                 let text = fs::read_to_string(&path).unwrap();
-                let mut headings = text.lines().filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#')));
-                assert!(headings.any(|heading| heading == fragment), "{name}:{line} links to {target}: no such heading");
+                let mut headings =
+                    text.lines().filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#')));
+                assert!(
+                    headings.any(|heading| heading == fragment),
+                    "{name}:{line} links to {target}: no such heading"
+                );
             }
         }
     }
