@@ -1,4 +1,4 @@
-//! The maps as hash maps: the pipeline on a laptop, for tests, simulations and comparison with the kernel.
+//! The maps in memory: the pipeline on a laptop, for tests, simulations and comparison with the kernel.
 //!
 //! [`HostTables`] does what `canary-ebpf/src/maps.rs` does, but that nothing is ever evicted. [`image`] describes the
 //! tables that the agent writes, [`frame`] makes packets.
@@ -6,7 +6,7 @@ pub mod frame;
 pub mod image;
 
 use core::cell::{Cell, Ref, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::{
     abi::{
@@ -15,7 +15,7 @@ use crate::{
     },
     host::image::Image,
     packet::Headers,
-    pipeline::{Decision, Table, Tables, Way, admit, balance, headers},
+    pipeline::{Decision, Express, Table, Tables, Way, admit, balance, express, headers},
     rewrite::reset,
     verdict::{Leave, Verdict},
 };
@@ -24,11 +24,11 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Map `FLOWS`.
-    pub flows: HashMap<FlowKey, Flow>,
+    pub flows: BTreeMap<FlowKey, Flow>,
     /// Map `TRANSIENT`.
-    pub transient: HashMap<FlowKey, Flow>,
+    pub transient: BTreeMap<FlowKey, Flow>,
     /// Map `FRAGMENTS`.
-    pub fragments: HashMap<FragmentKey, Flow>,
+    pub fragments: BTreeMap<FragmentKey, Flow>,
     /// `Split::draws` of the map `SPLITS`.
     pub draws: BTreeMap<u32, u64>,
     /// Map `CHOICES`.
@@ -89,6 +89,18 @@ impl HostTables {
 
     /// Handles a packet as the kernel programs do (`run` in `canary-ebpf/src/main.rs`).
     pub fn handle(&self, frame: &mut [u8], way: Way) -> (Verdict, Option<Leave>) {
+        match express(frame, self, way) {
+            Express::Done => (Verdict::Pass, None),
+            Express::NotOurs => {
+                self.count_leave(Leave::NoService);
+                (Verdict::Pass, Some(Leave::NoService))
+            }
+            Express::Long => self.handle_slowly(frame, way),
+        }
+    }
+
+    /// The same without the short way of established flows.
+    pub fn handle_slowly(&self, frame: &mut [u8], way: Way) -> (Verdict, Option<Leave>) {
         let leave = match headers(frame) {
             Ok(headers) => match balance(frame, self, way, &headers) {
                 Ok(()) => return (Verdict::Pass, None),
@@ -124,7 +136,7 @@ impl HostTables {
 }
 
 impl Memory {
-    fn table(&mut self, table: Table) -> &mut HashMap<FlowKey, Flow> {
+    fn table(&mut self, table: Table) -> &mut BTreeMap<FlowKey, Flow> {
         match table {
             Table::Established => &mut self.flows,
             Table::Transient => &mut self.transient,

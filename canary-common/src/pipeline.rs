@@ -172,12 +172,7 @@ fn serviced<T: Tables>(tables: &T, key: &FlowKey) -> bool {
 
 /// Translates a packet of an established flow. `None`, with nothing changed: its endpoint is gone, or it was idle.
 #[inline(always)]
-fn deliver<F: Frame + ?Sized, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    headers: &Headers,
-    entry: T::Entry,
-) -> Option<()> {
+fn deliver<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, headers: &Headers, entry: T::Entry) -> Option<()> {
     let flow = tables.flow(entry);
     let endpoint = tables.endpoint(flow.endpoint)?;
     let now = tables.now();
@@ -186,7 +181,7 @@ fn deliver<F: Frame + ?Sized, T: Tables>(
     }
     let reply = flow.state & flow_state::REPLY != 0;
     if flow.seen != now {
-        let ended = headers.key.protocol == UDP && now.wrapping_sub(flow.seen) > tables.settings().udp_ticks;
+        let ended = headers.key.protocol == UDP && now.saturating_sub(flow.seen) > tables.settings().udp_ticks;
         if ended && !reply {
             return None;
         }
@@ -573,3 +568,6 @@ fn endpoint_of<T: Tables>(tables: &T, version: u32, index: u64, exact: bool) -> 
     let slot = tables.member(place)?;
     Some((slot, tables.endpoint(slot)?))
 }
+
+#[cfg(test)]
+mod tests;

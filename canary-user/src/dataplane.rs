@@ -1,6 +1,7 @@
 //! The kernel's side of the agent: loads or adopts the programs, observes the maps, writes plans. Only module with aya.
 mod address;
 mod attach;
+mod clsact;
 mod device;
 mod layout;
 mod maps;
@@ -36,8 +37,10 @@ use crate::state::{Frontend, Protocol, ServiceId, State};
 pub enum Hook {
     /// XDP at ingress (and TC at egress for the way back).
     Xdp,
-    /// TC at ingress and egress.
+    /// TC at ingress and egress: TCX, or clsact where the kernel has no TCX (before 6.6).
     Tc,
+    /// TC by clsact filters, whatever the kernel has.
+    Clsact,
 }
 
 /// One `--attach xdp:eth0`.
@@ -250,7 +253,7 @@ pub enum DataplaneError {
         source: io::Error,
     },
     /// The object cannot be loaded.
-    #[error("loading the kernel programs: {source}; canary needs Linux 6.6, CAP_BPF and CAP_NET_ADMIN")]
+    #[error("loading the kernel programs: {source}; canary needs Linux 5.15, CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
     Load {
         /// What the kernel said.
         source: Box<EbpfError>,
@@ -471,8 +474,8 @@ pub fn detach(pin: &Path) -> Result<Vec<PathBuf>, DataplaneError> {
     let layouts = attach::pins(pin).into_iter().filter(|(name, path)| name.starts_with('v') && path.is_dir());
     for (_, layout) in layouts {
         for directory in [layout.join("links"), layout.join("programs"), layout] {
-            for (_, path) in attach::pins(&directory).into_iter().filter(|(_, path)| !path.is_dir()) {
-                attach::unpin(&path)?;
+            for (name, path) in attach::pins(&directory).into_iter().filter(|(_, path)| !path.is_dir()) {
+                attach::unlink(&name, &path)?;
                 removed.push(path);
             }
             // One that others put something into stays.

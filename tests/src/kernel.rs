@@ -1,5 +1,5 @@
 //! The programs in the kernel, run on single packets (`BPF_PROG_TEST_RUN`), and the maps around them.
-use std::{collections::HashMap as StdHashMap, hash::Hash, thread::sleep, time::Duration};
+use std::{collections::BTreeMap, thread::sleep, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
@@ -12,6 +12,8 @@ use canary_common::{
     host::{Memory, image::Image},
     verdict::{Leave, Verdict},
 };
+
+pub mod traffic;
 
 /// Everything that the object file holds.
 pub const PROGRAMS: [&str; 4] = ["canary_xdp", "canary_trace", "canary_in", "canary_out"];
@@ -35,7 +37,7 @@ impl Kernel {
     /// Loads all programs, with maps of full size or with small ones that take no time to make.
     ///
     /// # Errors
-    /// When the kernel refuses: without CAP_BPF and CAP_NET_ADMIN, or by the verifier's word.
+    /// When the kernel refuses: without `CAP_BPF` and `CAP_NET_ADMIN`, or by the verifier's word.
     pub fn load(full: bool) -> Result<Self> {
         let mut loader = EbpfLoader::new();
         if !full {
@@ -119,8 +121,17 @@ impl Kernel {
     /// # Errors
     /// When the kernel does not run it, or the program returns something that is none of our verdicts.
     pub fn run(&self, name: &str, frame: &[u8]) -> Result<Ran> {
+        self.repeat(name, frame, 1)
+    }
+
+    /// Runs a program again and again: each run gets the frame that the one before left behind.
+    ///
+    /// # Errors
+    /// As [`Kernel::run`].
+    pub fn repeat(&self, name: &str, frame: &[u8], times: u32) -> Result<Ran> {
         let mut out = vec![0; frame.len() + 256];
-        let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
+        let options =
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), repeat: times, ..TestRunOptions::new() };
         let program = self.ebpf.program(name).with_context(|| name.to_string())?;
         let (ran, verdicts) = match program {
             Program::Xdp(xdp) => {
@@ -169,7 +180,7 @@ impl Kernel {
         Ok(memory)
     }
 
-    fn entries<K: Pod + Eq + Hash, V: Pod>(&self, name: &str) -> Result<StdHashMap<K, V>> {
+    fn entries<K: Pod + Ord, V: Pod>(&self, name: &str) -> Result<BTreeMap<K, V>> {
         let map: HashMap<&MapData, K, V> = HashMap::try_from(self.map(name)?)?;
         Ok(map.iter().collect::<Result<_, _>>()?)
     }
@@ -258,6 +269,21 @@ impl Dice {
         (x ^ (x >> 31)) % below.max(1)
     }
 
+    /// The same in 32 bits.
+    pub fn word(&mut self, below: u32) -> u32 {
+        u32::try_from(self.roll(below.into())).unwrap_or(0)
+    }
+
+    /// Any byte.
+    pub fn byte(&mut self) -> u8 {
+        u8::try_from(self.roll(256)).unwrap_or(0)
+    }
+
+    /// A place in something of this length.
+    pub fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.roll(len as u64)).unwrap_or(0)
+    }
+
     /// True `percent` times in a hundred.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.roll(100) < percent
@@ -268,7 +294,7 @@ impl Dice {
     /// # Panics
     /// When there are none.
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        let at = usize::try_from(self.roll(of.len() as u64)).unwrap_or(0);
+        let at = self.index(of.len());
         *of.get(at).expect("something to pick from")
     }
 }

@@ -1,0 +1,101 @@
+//! The same packets through the programs in the kernel and through the same code on the host: the same verdicts, frames,
+//! flows and counters.
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use canary_common::{host::HostTables, pipeline::Way, verdict::Leave};
+use canary_tests::kernel::{Dice, Kernel, clock, steady_tick, traffic};
+
+/// What a run met; printed, and checked to be more than noise.
+#[derive(Debug, Default)]
+struct Met {
+    forwarded: u64,
+    left: BTreeMap<&'static str, u64>,
+    torn: u64,
+}
+
+/// Compares the kernel's memory with the host's, in words that fit on a screen.
+fn assert_same_memory(kernel: &Kernel, host: &HostTables, when: &str) -> Result<()> {
+    let (there, here) = (kernel.memory(&host.image())?, host.memory());
+    for (name, there, here) in [("FLOWS", &there.flows, &here.flows), ("TRANSIENT", &there.transient, &here.transient)]
+    {
+        for key in there.keys().chain(here.keys()) {
+            assert_eq!(there.get(key), here.get(key), "{when}: {name} at {key:?}: kernel, host");
+        }
+    }
+    assert_eq!(there, *here, "{when}: kernel, host");
+    Ok(())
+}
+
+/// Sends `packets` packets of `make` through `program` and through the host.
+fn differ(
+    packets: u32,
+    seed: u64,
+    programs: &[(&str, Way)],
+    make: impl Fn(&mut Dice, &HostTables) -> Vec<u8>,
+) -> Result<Met> {
+    let mut dice = Dice::seeded(seed);
+    let mut kernel = Kernel::load(false)?;
+    let host = HostTables::new(traffic::image(), steady_tick());
+    kernel.write(&host.image())?;
+    let mut met = Met::default();
+    for number in 0..packets {
+        if number % 500 == 499 {
+            host.edit(|image| traffic::change(image, &mut dice, clock().0));
+            kernel.write(&host.image())?;
+        }
+        let (program, way) = dice.pick(programs);
+        let frame = make(&mut dice, &host);
+        let tick = steady_tick();
+        let ran = kernel.run(program, &frame)?;
+        if clock().0 != tick {
+            // Nobody knows which tick the program saw: the host takes over what the kernel has, and goes on from there.
+            met.torn += 1;
+            let memory = kernel.memory(&host.image())?;
+            host.remember(memory);
+            continue;
+        }
+        host.set_now(tick);
+        let mut after = frame.clone();
+        let (verdict, leave) = host.handle(&mut after, way);
+        let context = || format!("packet {number}, {program}, tick {tick}, host says {leave:?}: {frame:02x?}");
+        assert_eq!(ran.verdict, verdict, "{}", context());
+        assert_eq!(ran.frame, after, "kernel, host: {}", context());
+        match leave {
+            None => met.forwarded += 1,
+            Some(leave) => *met.left.entry(leave.label()).or_default() += 1,
+        }
+        if number % 5_000 == 0 {
+            assert_same_memory(&kernel, &host, &format!("after packet {number}"))?;
+        }
+    }
+    assert_same_memory(&kernel, &host, "at the end")?;
+    println!("{packets} packets: {met:?}");
+    assert!(met.torn * 100 < u64::from(packets), "the clock turned under too many packets: {}", met.torn);
+    Ok(met)
+}
+
+#[test]
+fn xdp_does_what_the_host_does() -> Result<()> {
+    let met = differ(110_000, 1, &[("canary_xdp", Way::In)], traffic::any)?;
+    assert!(met.forwarded > 30_000, "{met:?}");
+    // Every reason but those that take two CPUs at once or a full table.
+    let rare = [Leave::Claimed, Leave::TableFull, Leave::Rewrite];
+    for leave in Leave::ALL.iter().filter(|leave| !rare.contains(leave)) {
+        assert!(met.left.contains_key(leave.label()), "no packet was left alone for `{}`: {met:?}", leave.label());
+    }
+    Ok(())
+}
+
+#[test]
+fn tc_does_what_the_host_does() -> Result<()> {
+    // A test run of TC refuses frames that are shorter than their headers: well-formed packets only.
+    let met = differ(
+        40_000,
+        2,
+        &[("canary_in", Way::In), ("canary_in", Way::In), ("canary_out", Way::Out)],
+        traffic::proper,
+    )?;
+    assert!(met.forwarded > 15_000, "{met:?}");
+    Ok(())
+}
