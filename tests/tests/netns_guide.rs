@@ -32,7 +32,7 @@ fn script(text: &str) -> String {
         if line == "```sh" {
             number += 1;
             inside = true;
-            script.push_str(&format!("echo '=== block {number}'\n"));
+            script.extend(["echo '=== block ", &number.to_string(), "'\n"]);
         } else if line == "```" {
             inside = false;
         } else if inside {
