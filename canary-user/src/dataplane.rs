@@ -340,6 +340,16 @@ impl Dataplane {
             source: io::Error::from(io::ErrorKind::NotFound),
         })?;
         let mut maps = Maps::open(&dir, trace)?;
+        for (name, wanted) in [("FLOWS", settings.capacity.flows), ("TRANSIENT", settings.capacity.transient_flows)] {
+            let entries = maps.capacity(name)?;
+            if entries != wanted.saturating_mul(2) {
+                tracing::warn!(
+                    "map {name} was made by an earlier agent for {} flows and stays so: \
+                     {wanted} take effect after `canary detach`, which ends all flows",
+                    entries / 2
+                );
+            }
+        }
         let idle = &settings.idle;
         let ticks = abi::Settings {
             tcp_ticks: layout::ticks(idle.tcp_seconds),

@@ -106,7 +106,7 @@ fn print(screen: &mut Screen<'_>, edited: &EditedV1) -> Result<(), Failure> {
             screen.paint("written, but not in force as written", Paint::Bad)
         };
         let entry =
-            edited.entry.map(|entry| format!("; entry {entry}, `canary undo` takes it back")).unwrap_or_default();
+            edited.entry.map(|entry| format!("; `canary undo {entry}` takes it back")).unwrap_or_default();
         screen.line(format!("{text} ({operations} map writes{entry})"))?;
     }
     Ok(())

@@ -181,6 +181,7 @@ pub(crate) struct Maps {
     pub(crate) endpoint_counts: PerCpuArray<MapData, Counts>,
     pub(crate) leave_counts: PerCpuArray<MapData, u64>,
     pub(crate) trace: Array<MapData, Trace>,
+    directory: PathBuf,
 }
 
 impl std::fmt::Debug for Maps {
@@ -218,7 +219,14 @@ impl Maps {
             endpoint_counts: typed("ENDPOINT_COUNTS", map("ENDPOINT_COUNTS")?)?,
             leave_counts: typed("LEAVE_COUNTS", map("LEAVE_COUNTS")?)?,
             trace: typed("TRACE", trace)?,
+            directory: dir.into(),
         })
+    }
+
+    /// Number of entries that a pinned map has room for.
+    pub(crate) fn capacity(&self, name: &'static str) -> Result<u32, MapFailure> {
+        let info = MapData::from_pin(self.directory.join(name)).and_then(|data| data.info());
+        info.map(|info| info.max_entries()).map_err(|source| MapFailure::Map { name, source })
     }
 }
 
