@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     dataplane::plan::{Op, diff},
-    state::{Family, Frontend, Protocol, Rule as StateRule, Split as StateSplit},
+    state::{Family, Frontend, Protocol, Rule as StateRule, Split as StateSplit, Version},
 };
 
 fn id(name: &str) -> ServiceId {
