@@ -7,7 +7,7 @@ mod context;
 mod maps;
 
 use aya_ebpf::{
-    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+    bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
     helpers::generated::bpf_redirect,
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
@@ -77,8 +77,13 @@ fn tc(ctx: &TcContext, way: Way) -> i32 {
     match run(&mut TcFrame::new(ctx), way) {
         Verdict::Pass => TC_ACT_UNSPEC, // Goes on to the next program, and to the stack after the last.
         Verdict::Drop => TC_ACT_SHOT,
-        // SAFETY: `skb` is a valid context; the frame leaves by the interface that it came in by.
-        Verdict::Reset => unsafe { bpf_redirect((*ctx.skb.skb).ifindex, 0) as i32 },
+        Verdict::Reset => {
+            // A reset goes back: out where its cause came in, or, when an answer was about to leave here, as if the
+            // client had sent it, up to the stack, which knows the way to the endpoint.
+            let flags = if way == Way::Out { u64::from(BPF_F_INGRESS) } else { 0 };
+            // SAFETY: `skb` is a valid context.
+            unsafe { bpf_redirect((*ctx.skb.skb).ifindex, flags) as i32 }
+        }
     }
 }
 
