@@ -151,11 +151,9 @@ pub fn express<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, way: Way
     let Some(headers) = parse_fast(frame) else { return Express::Long };
     let key = headers.key; // A place of its own: whole headers on the stack would cost copies.
     let Some(entry) = tables.find(Table::Established, &key) else {
-        return if tables.find(Table::Transient, &key).is_some() || way == Way::In && serviced(tables, &key) {
-            Express::Long
-        } else {
-            Express::NotOurs
-        };
+        // A connection that is opened to somebody else may find an ended flow in its way: see `release`.
+        let ours = || way == Way::In && (headers.flags & (tcp::SYN | tcp::ACK) == tcp::SYN || serviced(tables, &key));
+        return if tables.find(Table::Transient, &key).is_some() || ours() { Express::Long } else { Express::NotOurs };
     };
     if headers.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0 {
         return Express::Long;
@@ -181,8 +179,7 @@ fn deliver<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, headers: &He
     }
     let reply = flow.state & flow_state::REPLY != 0;
     if flow.seen != now {
-        let ended = headers.key.protocol == UDP && now.saturating_sub(flow.seen) > tables.settings().udp_ticks;
-        if ended && !reply {
+        if headers.key.protocol == UDP && now.saturating_sub(flow.seen) > tables.settings().udp_ticks {
             return None;
         }
         tables.set_seen(entry, now); // At most once a tick: a write dirties the line for the other CPUs.
@@ -337,14 +334,14 @@ fn transient<T: Tables>(tables: &T, headers: &Headers, entry: T::Entry, now: u32
         if let Some(other) = tables.find(Table::Transient, back) {
             tables.set_state(other, tables.flow(other).state | news);
         }
-    } else if !reply && replied && !opens_tcp(headers) {
+    } else if !reply && replied && !lacks_ack(headers) {
         promote(tables, headers, &flow, back, now);
     }
     Ok(Some(flow))
 }
 
 #[inline(always)]
-const fn opens_tcp(headers: &Headers) -> bool {
+const fn lacks_ack(headers: &Headers) -> bool {
     headers.key.protocol != UDP && headers.flags & (tcp::SYN | tcp::ACK) != tcp::ACK
 }
 
@@ -367,11 +364,17 @@ fn over<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, now: u32, table: 
     if !in_service(tables, flow, now) {
         return if opens { Ok(true) } else { Err(Leave::EndpointGone) };
     }
-    if !opens {
-        return Ok(false);
+    if headers.key.protocol == UDP && flow.state & flow_state::REPLY != 0 {
+        return Ok(idle(tables, UDP, flow, now, table) && unasked(tables, headers, flow, now, table));
     }
+    Ok(opens && (flow.state & flow_state::CLOSING != 0 || idle(tables, headers.key.protocol, flow, now, table)))
+}
+
+/// Has this direction been silent for so long that the flow counts as ended?
+#[inline(always)]
+fn idle<T: Tables>(tables: &T, protocol: u8, flow: &Flow, now: u32, table: Table) -> bool {
     let settings = tables.settings();
-    let limit = if headers.key.protocol == UDP {
+    let limit = if protocol == UDP {
         settings.udp_ticks
     } else if matches!(table, Table::Transient) {
         settings.transient_ticks
@@ -379,7 +382,40 @@ fn over<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, now: u32, table: 
         settings.tcp_ticks
     };
     // Saturating: another CPU may have written the next tick since this one looked at the clock.
-    Ok(flow.state & flow_state::CLOSING != 0 || now.saturating_sub(flow.seen) > limit)
+    now.saturating_sub(flow.seen) > limit
+}
+
+/// Is the client silent as well, to whom an answer would go? Then the datagram is no answer: the client has since used
+/// the port to talk to the endpoint directly.
+#[inline(always)]
+fn unasked<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, now: u32, table: Table) -> bool {
+    let asking = opposite(&headers.key, flow);
+    let asking = tables.place(&asking);
+    let entry = tables.find(Table::Established, asking).or_else(|| tables.find(Table::Transient, asking));
+    entry.is_none_or(|entry| idle(tables, UDP, &tables.flow(entry), now, table))
+}
+
+/// A client opens a connection to somebody who is no service. If that is an endpoint, and the client's port had a flow to
+/// it through a service that has ended, its entry would still give the answers the virtual address.
+#[inline(always)]
+fn release<T: Tables>(tables: &T, headers: &Headers, now: u32) {
+    if headers.kind != Kind::Flow || headers.flags & (tcp::SYN | tcp::ACK) != tcp::SYN {
+        return;
+    }
+    let key = &headers.key;
+    let back = FlowKey {
+        src_be: key.dst_be,
+        dst_be: key.src_be,
+        src_port_be: key.dst_port_be,
+        dst_port_be: key.src_port_be,
+        ..*key
+    };
+    let back = tables.place(&back);
+    let Some(entry) = tables.find(Table::Transient, back) else { return };
+    let flow = tables.flow(entry);
+    if flow.state & flow_state::CLOSING != 0 || idle(tables, key.protocol, &flow, now, Table::Transient) {
+        tables.forget(Table::Transient, back);
+    }
 }
 
 /// Does the endpoint of a flow still answer for it? A slot that was used again has another generation.
@@ -426,7 +462,10 @@ fn answers(key: &FlowKey, flow: &Flow, state: u16, now: u32) -> Flow {
 pub fn admit<T: Tables>(tables: &T, headers: &Headers, now: u32) -> Result<Flow, Leave> {
     let (key, flags) = (&headers.key, headers.flags);
     let address = ServiceKey { addr_be: key.dst_be, port_be: key.dst_port_be, protocol: key.protocol, pad: [0; 5] };
-    let service = tables.service(&address).ok_or(Leave::NoService)?;
+    let Some(service) = tables.service(&address) else {
+        release(tables, headers, now);
+        return Err(Leave::NoService);
+    };
     if flags & tcp::RST != 0 {
         return Err(Leave::NoFlow);
     }
