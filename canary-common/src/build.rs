@@ -16,6 +16,28 @@ pub struct Tree {
     pub nodes: Vec<Node>,
 }
 
+impl Tree {
+    /// How far an item's count is from its exact share at most, in flows, at every prefix: what can be proved.
+    ///
+    /// A two-way split is less than one flow off, and a child that takes the share p of its parent inherits p of the
+    /// parent's error: less than 1 + p·(1 + p′·(1 + …)) up to the root. So 1 for two items, at most 2 for up to four, at
+    /// most the tree's depth for more. Skewed weights do come near: with nine to sixteen versions of random magnitudes
+    /// two in five exceed 2 within 100 000 flows, the worst seen is 3.03.
+    #[must_use]
+    pub fn guarantee(&self) -> f64 {
+        self.error_below(self.root, 0.0)
+    }
+
+    fn error_below(&self, at: u32, inherited: f64) -> f64 {
+        let Some(node) = self.nodes.get(at as usize).filter(|_| at & LEAF == 0) else {
+            return inherited;
+        };
+        let light = f64::from(node.light) / f64::from(node.total);
+        let child = |to, share: f64| self.error_below(to, 1.0 + share * inherited);
+        child(node.to_light, light).max(child(node.to_heavy, 1.0 - light))
+    }
+}
+
 /// Builds the tree of `weights`. `None` when all are zero, or their sum exceeds 32 bits.
 ///
 /// Items are ordered by falling weight and halved, so that the tree is at most ⌈log₂ n⌉ deep; a node's seed follows from
@@ -46,7 +68,7 @@ fn grow(weights: &[u32], items: &[u32], seed: u64, nodes: &mut Vec<Node>) -> Opt
     let child = |nodes: &mut Vec<Node>, items: &[u32], side: u64| {
         grow(weights, items, seed.wrapping_mul(31).wrapping_add(7 + side), nodes)
     };
-    let (to_left, to_right) = match (sum(weights, left), sum(weights, right)) {
+    let (left_child, right_child) = match (sum(weights, left), sum(weights, right)) {
         (0, 0) => return None,
         (_, 0) => return child(nodes, left, 0),
         (0, _) => return child(nodes, right, 1),
@@ -56,7 +78,7 @@ fn grow(weights: &[u32], items: &[u32], seed: u64, nodes: &mut Vec<Node>) -> Opt
     let total = u32::try_from(w_left + w_right).ok()?;
     // Equal sides: the right one counts as the lighter, as in the reference.
     let (light, to_light, to_heavy) =
-        if w_right > w_left { (w_left, to_left, to_right) } else { (w_right, to_right, to_left) };
+        if w_right > w_left { (w_left, left_child, right_child) } else { (w_right, right_child, left_child) };
     let light = u32::try_from(light).ok()?;
     nodes.push(Node {
         seed: node_seed(seed),
@@ -78,6 +100,7 @@ fn grow(weights: &[u32], items: &[u32], seed: u64, nodes: &mut Vec<Node>) -> Opt
 /// gives the same shares (to a slot or two) at other places.
 #[must_use]
 pub fn ring(names: &[(u64, u32)], slots: u32) -> Vec<u32> {
+    const FREE: u32 = u32::MAX;
     let heaviest = names.iter().map(|&(_, weight)| weight).max().unwrap_or(0);
     if heaviest == 0 {
         return Vec::new();
@@ -87,7 +110,6 @@ pub fn ring(names: &[(u64, u32)], slots: u32) -> Vec<u32> {
         let first = names.iter().position(|&(_, weight)| weight == heaviest).unwrap_or(0);
         return vec![u32::try_from(first).unwrap_or(0); slots as usize];
     }
-    const FREE: u32 = u32::MAX;
     let mut ring = vec![FREE; slots as usize];
     let mut left = slots;
     // offset, skip, place in the permutation, credit

@@ -65,9 +65,7 @@ pub const fn two_way(node: &Node, n: u64) -> (u32, u64) {
 #[inline(always)]
 #[must_use]
 pub const fn scale(hash: u32, n: u32) -> u32 {
-    #[expect(clippy::cast_possible_truncation, reason = "less than n")]
-    let scaled = ((hash as u64 * n as u64) >> 32) as u32;
-    scaled
+    ((hash as u64 * n as u64) >> 32) as u32
 }
 
 #[inline(always)]

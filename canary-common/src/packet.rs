@@ -3,7 +3,7 @@
 //! Ethernet, up to two VLAN tags (802.1Q, 802.1ad), IPv4 with options, IPv6 with up to six extension headers, TCP, UDP,
 //! and the packet that an ICMP error quotes. Whole headers are read: a header that is cut is [`Leave::Truncated`].
 use crate::{
-    abi::{Addr, FlowKey, FragmentKey, mapped},
+    abi::{Addr, FlowKey, FragmentKey, MAPPED, mapped},
     verdict::Leave,
 };
 
@@ -28,7 +28,7 @@ macro_rules! wire {
 wire! {
     /// Ethernet: addresses in 16-bit words, because a frame is aligned to two bytes at best.
     struct Ethernet { addrs: [u16; 6], kind_be: u16 }
-    /// What follows the EtherType of a VLAN tag.
+    /// What follows the `EtherType` of a VLAN tag.
     struct Vlan { tci_be: u16, kind_be: u16 }
     struct Ipv4 {
         version_ihl: u8, tos: u8, len_be: u16, id_be: u16, fragment_be: u16,
@@ -275,8 +275,17 @@ fn ipv4<P: Packet + ?Sized>(packet: &P, l3: usize) -> Result<Ip, Leave> {
 }
 
 #[inline(always)]
+const fn is_mapped(addr: &Addr) -> bool {
+    addr[0] | addr[1] | (addr[2] ^ MAPPED) == 0
+}
+
+#[inline(always)]
 fn ipv6<P: Packet + ?Sized, const EXTENSIONS: usize>(packet: &P, l3: usize) -> Result<Ip, Leave> {
     let header: Ipv6 = packet.read(l3).ok_or(Leave::Truncated)?;
+    // Mapped addresses never appear on a wire; here they would pass for IPv4 services and flows.
+    if is_mapped(&header.src_be) || is_mapped(&header.dst_be) {
+        return Err(Leave::NotIp);
+    }
     let mut ip = Ip {
         ipv6: true,
         src: header.src_be,

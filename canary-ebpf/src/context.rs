@@ -1,4 +1,5 @@
 //! Frames as XDP and TC see them: the only pointer arithmetic of the kernel side.
+#![expect(clippy::cast_possible_truncation, reason = "offsets and lengths of frames are below 2³²")]
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
     helpers::generated::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_pull_data, bpf_skb_store_bytes},
@@ -21,7 +22,7 @@ fn at(start: usize, end: usize, offset: usize, size: usize) -> Option<usize> {
 }
 
 /// A frame in XDP: read and written where it lies. Checksums are complete there, as hardware delivers them.
-pub struct XdpFrame {
+pub(crate) struct XdpFrame {
     start: usize,
     end: usize,
 }
@@ -29,7 +30,7 @@ pub struct XdpFrame {
 impl XdpFrame {
     /// The frame of a context.
     #[inline(always)]
-    pub fn new(ctx: &XdpContext) -> Self {
+    pub(crate) fn new(ctx: &XdpContext) -> Self {
         Self { start: ctx.data(), end: ctx.data_end() }
     }
 }
@@ -59,7 +60,7 @@ impl Frame for XdpFrame {
 }
 
 /// A frame in TC: read where it lies, written by helpers, which know about unfinished checksums and shared data.
-pub struct TcFrame {
+pub(crate) struct TcFrame {
     skb: *mut __sk_buff,
 }
 
@@ -69,7 +70,7 @@ const HEADERS: u32 = 128;
 impl TcFrame {
     /// The frame of a context, its headers made readable.
     #[inline(always)]
-    pub fn new(ctx: &TcContext) -> Self {
+    pub(crate) fn new(ctx: &TcContext) -> Self {
         let frame = Self { skb: ctx.skb.skb };
         let (start, end) = frame.bounds();
         let wanted = if frame.len() < HEADERS { frame.len() } else { HEADERS };

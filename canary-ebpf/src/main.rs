@@ -2,6 +2,9 @@
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
+#![expect(missing_docs, reason = "the programs are documented; what their attributes generate around them is not")]
+#![expect(unreachable_pub, reason = "programs are found by name in the object")]
+#![expect(clippy::needless_pass_by_value, reason = "the signature of a program")]
 
 mod context;
 mod maps;
@@ -68,6 +71,7 @@ pub fn canary_xdp(ctx: XdpContext) -> u32 {
         // Not `XDP_TX`: a veth whose other end has no XDP program of its own takes such frames and never delivers them,
         // while it delivers redirected ones.
         // SAFETY: `ctx` is a valid context; the frame leaves by the interface that it came in by.
+        #[expect(clippy::cast_possible_truncation, reason = "a verdict is a small number")]
         Verdict::Reset => unsafe { bpf_redirect((*ctx.ctx).ingress_ifindex, 0) as u32 },
     }
 }
@@ -82,7 +86,10 @@ fn tc(ctx: &TcContext, way: Way) -> i32 {
             // client had sent it, up to the stack, which knows the way to the endpoint.
             let flags = if way == Way::Out { u64::from(BPF_F_INGRESS) } else { 0 };
             // SAFETY: `skb` is a valid context.
-            unsafe { bpf_redirect((*ctx.skb.skb).ifindex, flags) as i32 }
+            #[expect(clippy::cast_possible_truncation, reason = "a verdict is a small number")]
+            unsafe {
+                bpf_redirect((*ctx.skb.skb).ifindex, flags) as i32
+            }
         }
     }
 }

@@ -67,9 +67,9 @@ static TRACE: Array<Trace> = Array::with_max_entries(1, 0);
 const _: () = assert!(Leave::ALL.len() <= 32, "every reason has a counter");
 
 /// Changes the maps.
-pub const LIVE: bool = true;
+pub(crate) const LIVE: bool = true;
 /// Only looks: for `canary trace`.
-pub const DRY: bool = false;
+pub(crate) const DRY: bool = false;
 
 /// Where headers, keys and values lie while the pipeline works on them.
 ///
@@ -88,33 +88,33 @@ struct Scratch {
 
 /// The maps as [`Tables`].
 #[derive(Clone, Copy)]
-pub struct Maps<const LIVE: bool> {
+pub(crate) struct Maps<const LIVE: bool> {
     scratch: *mut Scratch,
 }
 
 impl<const LIVE: bool> Maps<LIVE> {
     /// The maps; `None` never happens, but the verifier wants to see it handled.
     #[inline(always)]
-    pub fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         Some(Self { scratch: SCRATCH.get_ptr_mut(u32::from(!LIVE))? })
     }
 
     /// The maps without scratch: for [`canary_common::pipeline::express`], which needs none.
     #[inline(always)]
-    pub const fn express() -> Self {
+    pub(crate) const fn express() -> Self {
         Self { scratch: core::ptr::null_mut() }
     }
 
     /// Puts the headers of this run where [`Maps::headers`] of a later look-up finds them.
     #[inline(always)]
-    pub fn keep(self, headers: Headers) {
+    pub(crate) fn keep(self, headers: Headers) {
         // SAFETY: this CPU's own element, for this run.
         unsafe { (*self.scratch).headers = headers };
     }
 
     /// The headers that were kept.
     #[inline(always)]
-    pub fn headers(&self) -> &Headers {
+    pub(crate) fn headers(&self) -> &Headers {
         // SAFETY: as above; `keep` came first in this run.
         unsafe { &(*self.scratch).headers }
     }
@@ -160,9 +160,18 @@ fn fetch_add(number: *mut u64) -> u64 {
     value
 }
 
+/// Changes this CPU's own counters in a slot.
+#[inline(always)]
+fn count(map: &PerCpuArray<Counts>, slot: u32, change: impl FnOnce(&mut Counts)) {
+    if let Some(counts) = map.get_ptr_mut(slot) {
+        // SAFETY: this CPU's own element; programs do not preempt each other on it.
+        change(unsafe { &mut *counts });
+    }
+}
+
 /// Counts a packet that is left alone.
 #[inline(always)]
-pub fn count_leave(leave: Leave) {
+pub(crate) fn count_leave(leave: Leave) {
     if let Some(count) = LEAVE_COUNTS.get_ptr_mut(leave as u32) {
         // SAFETY: this CPU's own element; programs do not preempt each other on it.
         unsafe { *count += 1 };
@@ -171,7 +180,7 @@ pub fn count_leave(leave: Leave) {
 
 /// Writes what a dry run found.
 #[inline(always)]
-pub fn trace(change: impl FnOnce(&mut Trace)) {
+pub(crate) fn trace(change: impl FnOnce(&mut Trace)) {
     if let Some(trace) = TRACE.get_ptr_mut(0) {
         // SAFETY: one agent traces at a time, and programs that handle traffic never write here.
         change(unsafe { &mut *trace });
@@ -215,7 +224,10 @@ impl<const LIVE: bool> Tables for Maps<LIVE> {
     #[inline(always)]
     fn now(&self) -> u32 {
         // SAFETY: a helper without arguments.
-        (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT) as u32
+        let nanos = unsafe { bpf_ktime_get_coarse_ns() };
+        #[expect(clippy::cast_possible_truncation, reason = "ticks fill 32 bits in 146 years")]
+        let ticks = (nanos >> TICK_SHIFT) as u32;
+        ticks
     }
     #[inline(always)]
     fn settings(&self) -> Settings {
@@ -366,31 +378,25 @@ impl<const LIVE: bool> Tables for Maps<LIVE> {
         if !LIVE {
             return;
         }
-        for counts in [VERSION_COUNTS.get_ptr_mut(version), ENDPOINT_COUNTS.get_ptr_mut(endpoint)] {
-            if let Some(counts) = counts {
-                // SAFETY: this CPU's own element.
-                unsafe { (*counts).flows += 1 };
-            }
-        }
+        count(&VERSION_COUNTS, version, |counts| counts.flows += 1);
+        count(&ENDPOINT_COUNTS, endpoint, |counts| counts.flows += 1);
     }
     #[inline(always)]
     fn count_packet(&self, version: u32, endpoint: u32, bytes: u32, reply: bool) {
         if !LIVE {
             return;
         }
-        for counts in [VERSION_COUNTS.get_ptr_mut(version), ENDPOINT_COUNTS.get_ptr_mut(endpoint)] {
-            let Some(counts) = counts else { continue };
-            // SAFETY: this CPU's own element.
-            unsafe {
-                if reply {
-                    (*counts).packets_out += 1;
-                    (*counts).bytes_out += u64::from(bytes);
-                } else {
-                    (*counts).packets_in += 1;
-                    (*counts).bytes_in += u64::from(bytes);
-                }
+        let packet = |counts: &mut Counts| {
+            if reply {
+                counts.packets_out += 1;
+                counts.bytes_out += u64::from(bytes);
+            } else {
+                counts.packets_in += 1;
+                counts.bytes_in += u64::from(bytes);
             }
-        }
+        };
+        count(&VERSION_COUNTS, version, packet);
+        count(&ENDPOINT_COUNTS, endpoint, packet);
     }
     #[inline(always)]
     fn admit(&self, _: &Headers, now: u32) -> Result<Flow, Leave> {

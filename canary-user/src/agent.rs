@@ -4,6 +4,8 @@
 //! write the difference. A pass that fails leaves what was in force, says so in the status and is tried again. The
 //! loop owns the kernel's side and blocks, so it has a thread of its own ([`run`]); everything else talks to it
 //! through [`wake::Handle`].
+#![forbid(unsafe_code)]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error,

@@ -1,6 +1,8 @@
 //! The agent's door: HTTP over a unix socket, the only way in for `canary` and for `curl --unix-socket` alike.
 //!
 //! [`socket`] says who may come in, [`dto`] what goes over the wire; `GET /v1/openapi.json` describes it.
+#![forbid(unsafe_code)]
+
 use std::time::Duration;
 
 use axum::{

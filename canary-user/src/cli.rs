@@ -1,4 +1,6 @@
 //! The command line: `canary agent` runs the agent, everything else is a client of one or works on files.
+#![forbid(unsafe_code)]
+
 use std::{
     env, fs,
     io::{self, IsTerminal},

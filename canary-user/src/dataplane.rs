@@ -1,6 +1,7 @@
 //! The kernel's side of the agent: loads or adopts the programs, observes the maps, writes plans. Only module with aya.
 mod address;
 mod attach;
+mod clsact;
 mod device;
 mod layout;
 mod maps;
@@ -36,8 +37,10 @@ use crate::state::{Frontend, Protocol, ServiceId, State};
 pub enum Hook {
     /// XDP at ingress (and TC at egress for the way back).
     Xdp,
-    /// TC at ingress and egress.
+    /// TC at ingress and egress: TCX, or clsact where the kernel has no TCX (before 6.6).
     Tc,
+    /// TC by clsact filters, whatever the kernel has.
+    Clsact,
 }
 
 /// One `--attach xdp:eth0`.
@@ -250,7 +253,7 @@ pub enum DataplaneError {
         source: io::Error,
     },
     /// The object cannot be loaded.
-    #[error("loading the kernel programs: {source}; canary needs Linux 6.6, CAP_BPF and CAP_NET_ADMIN")]
+    #[error("loading the kernel programs: {source}; canary needs Linux 5.15, CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
     Load {
         /// What the kernel said.
         source: Box<EbpfError>,
@@ -324,7 +327,7 @@ impl Dataplane {
         }
         let mut loader = EbpfLoader::new();
         for name in maps::PINNED {
-            loader.map_pin_path(*name, dir.join(name));
+            loader.map_pin_path(name, dir.join(name));
         }
         let mut ebpf = loader
             .map_max_entries("FLOWS", settings.capacity.flows.saturating_mul(2))
@@ -337,6 +340,16 @@ impl Dataplane {
             source: io::Error::from(io::ErrorKind::NotFound),
         })?;
         let mut maps = Maps::open(&dir, trace)?;
+        for (name, wanted) in [("FLOWS", settings.capacity.flows), ("TRANSIENT", settings.capacity.transient_flows)] {
+            let entries = maps.capacity(name)?;
+            if entries != wanted.saturating_mul(2) {
+                tracing::warn!(
+                    "map {name} was made by an earlier agent for {} flows and stays so: \
+                     {wanted} take effect after `canary detach`, which ends all flows",
+                    entries / 2
+                );
+            }
+        }
         let idle = &settings.idle;
         let ticks = abi::Settings {
             tcp_ticks: layout::ticks(idle.tcp_seconds),
@@ -471,8 +484,8 @@ pub fn detach(pin: &Path) -> Result<Vec<PathBuf>, DataplaneError> {
     let layouts = attach::pins(pin).into_iter().filter(|(name, path)| name.starts_with('v') && path.is_dir());
     for (_, layout) in layouts {
         for directory in [layout.join("links"), layout.join("programs"), layout] {
-            for (_, path) in attach::pins(&directory).into_iter().filter(|(_, path)| !path.is_dir()) {
-                attach::unpin(&path)?;
+            for (name, path) in attach::pins(&directory).into_iter().filter(|(_, path)| !path.is_dir()) {
+                attach::unlink(&name, &path)?;
                 removed.push(path);
             }
             // One that others put something into stays.

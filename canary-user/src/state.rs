@@ -102,7 +102,8 @@ pub struct Split {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Choosing {
-    /// Counted: at most one flow from the exact share (two versions), at most two (three to sixteen).
+    /// Counted: at most one flow from the exact share (two versions), at most two (three or four), and no more
+    /// than the depth of the tree for more.
     #[default]
     Exact,
     /// By a hash of the 5-tuple.

@@ -1,4 +1,6 @@
 //! What the agent tells about itself and its services: metrics, the log, deviations from weights.
+#![forbid(unsafe_code)]
+
 pub mod deviation;
 pub mod log;
 pub mod metrics;

@@ -37,7 +37,7 @@ impl Kernel {
     /// Loads all programs, with maps of full size or with small ones that take no time to make.
     ///
     /// # Errors
-    /// When the kernel refuses: without CAP_BPF and CAP_NET_ADMIN, or by the verifier's word.
+    /// When the kernel refuses: without `CAP_BPF` and `CAP_NET_ADMIN`, or by the verifier's word.
     pub fn load(full: bool) -> Result<Self> {
         let mut loader = EbpfLoader::new();
         if !full {
@@ -121,8 +121,17 @@ impl Kernel {
     /// # Errors
     /// When the kernel does not run it, or the program returns something that is none of our verdicts.
     pub fn run(&self, name: &str, frame: &[u8]) -> Result<Ran> {
+        self.repeat(name, frame, 1)
+    }
+
+    /// Runs a program again and again: each run gets the frame that the one before left behind.
+    ///
+    /// # Errors
+    /// As [`Kernel::run`].
+    pub fn repeat(&self, name: &str, frame: &[u8], times: u32) -> Result<Ran> {
         let mut out = vec![0; frame.len() + 256];
-        let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
+        let options =
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), repeat: times, ..TestRunOptions::new() };
         let program = self.ebpf.program(name).with_context(|| name.to_string())?;
         let (ran, verdicts) = match program {
             Program::Xdp(xdp) => {
@@ -215,10 +224,8 @@ impl Kernel {
 /// The programs' clock: the tick, and nanoseconds until the next one.
 #[must_use]
 pub fn clock() -> (u32, u64) {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes to a `timespec` of our own. The clock exists on every Linux since 2.6.32, so it cannot fail.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
-    let nanos = u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0);
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    let nanos = time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs();
     let tick = u32::try_from(nanos >> TICK_SHIFT).unwrap_or(u32::MAX);
     (tick, (1 << TICK_SHIFT) - (nanos & ((1 << TICK_SHIFT) - 1)))
 }
@@ -260,6 +267,21 @@ impl Dice {
         (x ^ (x >> 31)) % below.max(1)
     }
 
+    /// The same in 32 bits.
+    pub fn word(&mut self, below: u32) -> u32 {
+        u32::try_from(self.roll(below.into())).unwrap_or(0)
+    }
+
+    /// Any byte.
+    pub fn byte(&mut self) -> u8 {
+        u8::try_from(self.roll(256)).unwrap_or(0)
+    }
+
+    /// A place in something of this length.
+    pub fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.roll(len as u64)).unwrap_or(0)
+    }
+
     /// True `percent` times in a hundred.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.roll(100) < percent
@@ -270,7 +292,7 @@ impl Dice {
     /// # Panics
     /// When there are none.
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        let at = usize::try_from(self.roll(of.len() as u64)).unwrap_or(0);
+        let at = self.index(of.len());
         *of.get(at).expect("something to pick from")
     }
 }

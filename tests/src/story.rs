@@ -31,8 +31,10 @@ use crate::{
 pub enum Hook {
     /// XDP on `front`, with TC for the way back.
     Xdp,
-    /// TC on `front`, both ways.
+    /// TC on `front`, both ways: TCX where the kernel has it.
     Tc,
+    /// The same by clsact filters, as before Linux 6.6.
+    Clsact,
 }
 
 impl Hook {
@@ -42,6 +44,7 @@ impl Hook {
         match self {
             Self::Xdp => "xdp",
             Self::Tc => "tc",
+            Self::Clsact => "clsact",
         }
     }
 }

@@ -2,6 +2,7 @@
 //! flows and counters.
 use std::collections::BTreeMap;
 
+use anyhow::Result;
 use canary_common::{host::HostTables, pipeline::Way, verdict::Leave};
 use canary_tests::kernel::{Dice, Kernel, clock, steady_tick, traffic};
 
@@ -14,8 +15,8 @@ struct Met {
 }
 
 /// Compares the kernel's memory with the host's, in words that fit on a screen.
-fn assert_same_memory(kernel: &Kernel, host: &HostTables, when: &str) {
-    let (there, here) = (kernel.memory(&host.image()).unwrap(), host.memory());
+fn assert_same_memory(kernel: &Kernel, host: &HostTables, when: &str) -> Result<()> {
+    let (there, here) = (kernel.memory(&host.image())?, host.memory());
     for (name, there, here) in [("FLOWS", &there.flows, &here.flows), ("TRANSIENT", &there.transient, &here.transient)]
     {
         for key in there.keys().chain(here.keys()) {
@@ -23,28 +24,34 @@ fn assert_same_memory(kernel: &Kernel, host: &HostTables, when: &str) {
         }
     }
     assert_eq!(there, *here, "{when}: kernel, host");
+    Ok(())
 }
 
 /// Sends `packets` packets of `make` through `program` and through the host.
-fn differ(packets: u32, seed: u64, programs: &[(&str, Way)], make: impl Fn(&mut Dice, &HostTables) -> Vec<u8>) -> Met {
+fn differ(
+    packets: u32,
+    seed: u64,
+    programs: &[(&str, Way)],
+    make: impl Fn(&mut Dice, &HostTables) -> Vec<u8>,
+) -> Result<Met> {
     let mut dice = Dice::seeded(seed);
-    let mut kernel = Kernel::load(false).unwrap();
+    let mut kernel = Kernel::load(false)?;
     let host = HostTables::new(traffic::image(), steady_tick());
-    kernel.write(&host.image()).unwrap();
+    kernel.write(&host.image())?;
     let mut met = Met::default();
     for number in 0..packets {
         if number % 500 == 499 {
             host.edit(|image| traffic::change(image, &mut dice, clock().0));
-            kernel.write(&host.image()).unwrap();
+            kernel.write(&host.image())?;
         }
         let (program, way) = dice.pick(programs);
         let frame = make(&mut dice, &host);
         let tick = steady_tick();
-        let ran = kernel.run(program, &frame).unwrap();
+        let ran = kernel.run(program, &frame)?;
         if clock().0 != tick {
             // Nobody knows which tick the program saw: the host takes over what the kernel has, and goes on from there.
             met.torn += 1;
-            let memory = kernel.memory(&host.image()).unwrap();
+            let memory = kernel.memory(&host.image())?;
             host.remember(memory);
             continue;
         }
@@ -59,30 +66,36 @@ fn differ(packets: u32, seed: u64, programs: &[(&str, Way)], make: impl Fn(&mut 
             Some(leave) => *met.left.entry(leave.label()).or_default() += 1,
         }
         if number % 5_000 == 0 {
-            assert_same_memory(&kernel, &host, &format!("after packet {number}"));
+            assert_same_memory(&kernel, &host, &format!("after packet {number}"))?;
         }
     }
-    assert_same_memory(&kernel, &host, "at the end");
+    assert_same_memory(&kernel, &host, "at the end")?;
     println!("{packets} packets: {met:?}");
     assert!(met.torn * 100 < u64::from(packets), "the clock turned under too many packets: {}", met.torn);
-    met
+    Ok(met)
 }
 
 #[test]
-fn xdp_does_what_the_host_does() {
-    let met = differ(110_000, 1, &[("canary_xdp", Way::In)], traffic::any);
+fn xdp_does_what_the_host_does() -> Result<()> {
+    let met = differ(110_000, 1, &[("canary_xdp", Way::In)], traffic::any)?;
     assert!(met.forwarded > 30_000, "{met:?}");
     // Every reason but those that take two CPUs at once or a full table.
     let rare = [Leave::Claimed, Leave::TableFull, Leave::Rewrite];
     for leave in Leave::ALL.iter().filter(|leave| !rare.contains(leave)) {
         assert!(met.left.contains_key(leave.label()), "no packet was left alone for `{}`: {met:?}", leave.label());
     }
+    Ok(())
 }
 
 #[test]
-fn tc_does_what_the_host_does() {
+fn tc_does_what_the_host_does() -> Result<()> {
     // A test run of TC refuses frames that are shorter than their headers: well-formed packets only.
-    let met =
-        differ(40_000, 2, &[("canary_in", Way::In), ("canary_in", Way::In), ("canary_out", Way::Out)], traffic::proper);
+    let met = differ(
+        40_000,
+        2,
+        &[("canary_in", Way::In), ("canary_in", Way::In), ("canary_out", Way::Out)],
+        traffic::proper,
+    )?;
     assert!(met.forwarded > 15_000, "{met:?}");
+    Ok(())
 }

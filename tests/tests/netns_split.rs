@@ -41,6 +41,11 @@ fn ninety_to_ten_of_udp_over_ipv6_by_tc() -> Result<()> {
 }
 
 #[test]
+fn ninety_to_ten_of_tcp_over_ipv4_by_clsact() -> Result<()> {
+    ninety_to_ten(Hook::Clsact, false, Protocol::Tcp)
+}
+
+#[test]
 fn ninety_to_ten_of_tcp_over_ipv4_by_xdp() -> Result<()> {
     ninety_to_ten(Hook::Xdp, false, Protocol::Tcp)
 }

@@ -16,7 +16,7 @@ pub(crate) struct Options {
     #[arg(long, default_value = "90,10")]
     weights: String,
     /// Where the kernel program is attached
-    #[arg(long, default_value = "tc", value_parser = ["xdp", "tc"])]
+    #[arg(long, default_value = "tc", value_parser = ["xdp", "tc", "clsact"])]
     attach: String,
     /// Use the service's IPv6 address
     #[arg(long)]

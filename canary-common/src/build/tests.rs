@@ -74,7 +74,7 @@ fn size(ring: &[u32]) -> u32 {
 
 #[test]
 fn ring_sizes_are_primes_in_order() {
-    let prime = |n: u32| n == 1 || (2..n).take_while(|d| d * d <= n).all(|d| n % d != 0);
+    let prime = |n: u32| n == 1 || (2..n).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d));
     for pair in RING_SIZES.windows(2) {
         assert!(pair[0] < pair[1]);
     }

@@ -1,12 +1,13 @@
-//! Exact splits against the slow reference and against their guarantees; keyed ones as statistics.
+//! Exact splits against the slow reference and against their guarantees.
+mod keyed;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    abi::{LEAF, mapped},
+    abi::LEAF,
     build::{Tree, tree},
     limits::SPLIT_DEPTH,
-    packet::{TCP, UDP},
 };
 
 /// Item, and number inside the item, of the n-th flow.
@@ -25,12 +26,12 @@ fn pick(tree: &Tree, n: u64) -> (u32, u64) {
 mod reference {
     fn keyed(seed: u128, k: u128) -> u128 {
         let m = u128::from(u64::MAX);
-        let seeded = (seed & m) * 0xD6E8_FEB8_6659_FD93 & m;
-        let mut x = ((k * 0x9E37_79B9_7F4A_7C15 & m) + seeded) & m;
+        let seeded = ((seed & m) * 0xD6E8_FEB8_6659_FD93) & m;
+        let mut x = (((k * 0x9E37_79B9_7F4A_7C15) & m) + seeded) & m;
         x ^= x >> 32;
-        x = x * 0xD6E8_FEB8_6659_FD93 & m;
+        x = (x * 0xD6E8_FEB8_6659_FD93) & m;
         x ^= x >> 29;
-        (x * 0xBF58_476D_1CE4_E5B9 & m) >> 32
+        ((x * 0xBF58_476D_1CE4_E5B9) & m) >> 32
     }
 
     fn two_way(n: u128, right: u128, total: u128, seed: u128) -> (bool, u128) {
@@ -176,18 +177,6 @@ fn two_versions_are_within_one_flow_at_every_prefix() {
     }
 }
 
-/// What can be proved for these weights. A two-way split is less than one flow off; a child that takes the share p of its
-/// parent inherits p of the parent's error: less than 1 + p·(1 + p'·(1 + …)) on the way up to the root.
-fn provable(tree: &Tree, at: u32, inherited: f64) -> f64 {
-    if at & LEAF != 0 {
-        return inherited;
-    }
-    let node = tree.nodes[at as usize];
-    let light = f64::from(node.light) / f64::from(node.total);
-    let child = |to, share: f64| provable(tree, to, 1.0 + share * inherited);
-    child(node.to_light, light).max(child(node.to_heavy, 1.0 - light))
-}
-
 /// Checks random vectors against what can be proved for each, and against `most` for all. Returns the worst of all.
 fn all_within(len: std::ops::RangeInclusive<usize>, count: usize, most: f64) {
     for (seed, weights) in (0..).zip(vectors(len, count, 2)) {
@@ -195,7 +184,7 @@ fn all_within(len: std::ops::RangeInclusive<usize>, count: usize, most: f64) {
         #[expect(clippy::cast_precision_loss, reason = "compared with a bound, not exactly")]
         let worst = worst_error(&weights, seed, 100_000) as f64 / total;
         let tree = tree(&weights, seed).unwrap();
-        let bound = provable(&tree, tree.root, 0.0).min(most);
+        let bound = tree.guarantee().min(most);
         assert!(worst <= bound, "{weights:?}: {worst} flows, {bound} allowed");
     }
 }
@@ -209,7 +198,7 @@ fn three_and_four_versions_are_within_two_flows_at_every_prefix() {
 fn even_weights_are_within_two_flows_at_every_prefix() {
     for versions in [2, 4, 8, 16, 32, 64] {
         let tree = tree(&vec![7; versions], 1).unwrap();
-        assert!(provable(&tree, tree.root, 0.0) <= 2.0, "{versions}");
+        assert!(tree.guarantee() <= 2.0, "{versions}");
     }
     within(&[7; 16], 1, 2);
     within(&[1; 64], 1, 2);
@@ -330,101 +319,4 @@ fn the_test_of_periodic_clients_can_fail() {
         },
     );
     assert!(outside > 0);
-}
-
-fn client(n: u32) -> Addr {
-    mapped((0x0a00_0000 + n).to_be())
-}
-
-fn flow(n: u32) -> FlowKey {
-    FlowKey {
-        src_be: client(n % 64),
-        dst_be: mapped(0xcb00_7101_u32.to_be()),
-        src_port_be: u16::try_from(32_768 + n / 64).unwrap().to_be(),
-        dst_port_be: 80_u16.to_be(),
-        protocol: TCP,
-        pad: [0; 3],
-    }
-}
-
-/// Six sigma of a binomial.
-fn binomial(trials: u32, share: f64) -> f64 {
-    6.0 * (f64::from(trials) * share * (1.0 - share)).sqrt()
-}
-
-#[test]
-fn keyed_shares_are_within_six_sigma() {
-    let keys = 1_000_000;
-    for (name, salt) in [("one", 1), ("two", crate::build::name_hash(b"default/helloworld"))] {
-        // A million flows of 64 clients, and a million clients in a row: the least random keys there are.
-        let hashes: [(&str, &dyn Fn(u32) -> u64); 2] =
-            [("flow", &|n| hash_flow(&flow(n), salt)), ("client", &|n| hash_client(&client(n), salt))];
-        for (kind, hash) in hashes {
-            for half in [version_half, endpoint_half] {
-                for percent in [1, 5, 10, 50, 90] {
-                    let got = (0..keys).filter(|&n| scale(half(hash(n)), 100) < percent).count();
-                    let share = f64::from(percent) / 100.0;
-                    let off = (f64::from(u32::try_from(got).unwrap()) - f64::from(keys) * share).abs();
-                    assert!(off < binomial(keys, share), "{name}, {kind}: {got} of {keys} at {percent} %");
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn the_halves_of_a_hash_are_independent() {
-    // Were they not, the clients of the canary would all meet the same endpoint.
-    let mut table = [[0_u32; 4]; 4];
-    for n in 0..160_000 {
-        let hash = hash_client(&client(n), 5);
-        table[scale(version_half(hash), 4) as usize][scale(endpoint_half(hash), 4) as usize] += 1;
-    }
-    for count in table.into_iter().flatten() {
-        assert!((f64::from(count) - 10_000.0).abs() < binomial(160_000, 1.0 / 16.0), "{table:?}");
-    }
-}
-
-#[test]
-fn services_do_not_share_their_canaries() {
-    let chosen = |n, salt| scale(version_half(hash_client(&client(n), salt)), 10) == 0;
-    let both = (0..100_000).filter(|&n| chosen(n, 1) && chosen(n, 2)).count();
-    let off = (f64::from(u32::try_from(both).unwrap()) - 1_000.0).abs();
-    assert!(off < binomial(100_000, 0.01), "{both} of 100 000 in both, 1 000 expected");
-}
-
-#[test]
-fn all_of_the_key_counts() {
-    let base = flow(1);
-    let others = [
-        FlowKey { src_be: client(9), ..base },
-        FlowKey { dst_be: client(9), ..base },
-        FlowKey { src_port_be: 9, ..base },
-        FlowKey { dst_port_be: 9, ..base },
-        FlowKey { protocol: UDP, ..base },
-        FlowKey { src_be: base.dst_be, dst_be: base.src_be, ..base },
-        FlowKey { src_be: [1, 0, base.src_be[2], base.src_be[3]], ..base },
-        FlowKey { src_be: [0, 1, base.src_be[2], base.src_be[3]], ..base },
-    ];
-    for other in others {
-        assert_ne!(hash_flow(&other, 1), hash_flow(&base, 1), "{other:?}");
-    }
-    assert_ne!(hash_flow(&base, 1), hash_flow(&base, 2));
-}
-
-proptest! {
-    /// `ends` as `compile` makes them: v1 up to its weight, v2 up to the sum.
-    #[test]
-    fn raising_the_second_version_takes_no_key_away_from_it(
-        hash: u32, one in 1..=u32::MAX / 2, two in 0..=u32::MAX / 4, more in 0..=u32::MAX / 4,
-    ) {
-        let second = |one: u32, two: u32| scale(hash, one + two) >= one;
-        prop_assert!(!second(one, two) || second(one, two + more));
-        prop_assert!(!second(one, two) || second(one - one.min(more), two + one.min(more)), "at a constant sum");
-    }
-
-    #[test]
-    fn a_scaled_hash_is_below_its_bound(hash: u32, bound in 1..=u32::MAX) {
-        prop_assert!(scale(hash, bound) < bound);
-    }
 }

@@ -317,7 +317,7 @@ pub fn fragments(frame: &[u8], first: usize, id: u32) -> Option<[Vec<u8>; 2]> {
         } else {
             put(&mut part, l3 + 2, u16::from_be_bytes(length(header + bytes.len())));
             put(&mut part, l3 + 4, u16::try_from(id & 0xffff).unwrap_or(0));
-            put(&mut part, l3 + 6, offset / 8 | more << 13);
+            put(&mut part, l3 + 6, (offset / 8) | (more << 13));
             put(&mut part, l3 + 10, 0);
             let checksum = !folded(sum(part.get(l3..)?));
             put(&mut part, l3 + 10, checksum);

@@ -200,7 +200,7 @@ pub(crate) fn mutated() -> impl Strategy<Value = Vec<u8>> {
     let base = (any::<bool>(), any::<bool>(), kinds, tags, options, 0..4_u8);
     let changes = proptest::collection::vec((0..120_usize, any::<u8>()), 0..4);
     (base, changes, 0..160_usize).prop_map(|((udp, ipv6, extensions, tags, options, form), changes, len)| {
-        let about = Build { extensions, tags, options, ..build(if udp { UDP } else { TCP }, ipv6) };
+        let about = Build { tags, options, extensions, ..build(if udp { UDP } else { TCP }, ipv6) };
         let mut frame = match form {
             0 => icmp_error(about.dst.ip(), about.src.ip(), 3, &about.frame()[14..]),
             1 => fragments(&about.frame(), 8, 1).unwrap()[usize::from(udp)].clone(),

@@ -23,7 +23,7 @@ pub struct Options {
     /// Directory of YAML files with services, endpoints and routes.
     #[arg(long, value_name = "DIR")]
     pub config: Option<PathBuf>,
-    /// Attach to an interface, such as `xdp:eth0` or `tc:eth0`; may be repeated.
+    /// Attach to an interface, such as `xdp:eth0` or `tc:eth0` (`clsact:eth0` for filters as before Linux 6.6); may be repeated.
     #[arg(long, value_name = "HOOK:IFACE", value_parser = parse_attach)]
     #[serde(deserialize_with = "attach_list")]
     pub attach: Vec<Attach>,
@@ -230,6 +230,7 @@ pub fn parse_attach(text: &str) -> Result<Attach, String> {
     let hook = match hook {
         "xdp" => Hook::Xdp,
         "tc" => Hook::Tc,
+        "clsact" => Hook::Clsact,
         _ => return Err(expected()),
     };
     // 15 characters is what the kernel stores (IFNAMSIZ minus the final zero).

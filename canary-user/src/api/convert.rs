@@ -41,6 +41,7 @@ pub fn status(view: &View, memory: &[MapMemory]) -> StatusV1 {
                 hook: match attached.attach.hook {
                     Hook::Xdp => "xdp",
                     Hook::Tc => "tc",
+                    Hook::Clsact => "clsact",
                 }
                 .into(),
                 interface: attached.attach.interface.clone(),

@@ -89,8 +89,7 @@ pub fn group_id(name: &str, group: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str =
-        "root:x:0:0:root:/root:/bin/bash\nada:x:1000:1000::/home/ada:/bin/sh\nbob:x:1001:1001::/:/bin/sh\n";
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nada:x:1000:1000::/ada:/bin/sh\nbob:x:1001:1001::/:/bin/sh\n";
     const GROUP: &str = "root:x:0:\nada:x:1000:\ncanary:x:990:ada,eve\nempty:x:991:\n";
 
     #[test]

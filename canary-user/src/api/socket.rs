@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Extension, Router, http::StatusCode, response::IntoResponse, routing::any};
+use axum::{Extension, Router, http::StatusCode, routing::any};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},

@@ -149,7 +149,7 @@ Examples:
     Trace(TraceArgs),
     /// Compare what is intended, what is programmed and what flows did, with the bound of each split.
     #[command(after_help = "\
-An exact split of two versions is off by at most 1 flow, of three to sixteen by at most 2; a split keyed by flow by
+An exact split of two versions is off by at most 1 flow, of three or four by at most 2; a split keyed by flow by
 six standard deviations. A split keyed by client is judged by its programmed weights only.
 
 Examples:

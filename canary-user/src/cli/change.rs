@@ -105,8 +105,7 @@ fn print(screen: &mut Screen<'_>, edited: &EditedV1) -> Result<(), Failure> {
         } else {
             screen.paint("written, but not in force as written", Paint::Bad)
         };
-        let entry =
-            edited.entry.map(|entry| format!("; entry {entry}, `canary undo` takes it back")).unwrap_or_default();
+        let entry = edited.entry.map(|entry| format!("; `canary undo {entry}` takes it back")).unwrap_or_default();
         screen.line(format!("{text} ({operations} map writes{entry})"))?;
     }
     Ok(())

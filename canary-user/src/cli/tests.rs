@@ -81,7 +81,7 @@ fn set_weight_history_undo_as_people_see_them() {
             Exit::Done,
             "VirtualService default/helloworld configured\n\
              default/helloworld:5000/tcp http[0]: v1=90 v2=10 → v1=50 v2=50\n\
-             in force (1 map writes; entry 1, `canary undo` takes it back)\n"
+             in force (1 map writes; `canary undo 1` takes it back)\n"
                 .to_owned()
         )
     );

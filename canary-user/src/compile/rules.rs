@@ -112,7 +112,9 @@ fn section(route: &VirtualService, application: Application) -> Option<Section> 
     match application {
         Application::Http | Application::Sniffed if !route.http.is_empty() => Some(Section::Http),
         Application::Tls if !route.tls.is_empty() => Some(Section::Tls),
-        Application::Tcp | Application::Sniffed if !route.tcp.is_empty() => Some(Section::Tcp),
+        Application::Udp if route.settings.udp != Some(true) => None,
+        Application::Tcp | Application::Sniffed | Application::Udp if !route.tcp.is_empty() => Some(Section::Tcp),
+        Application::Udp if !route.http.is_empty() => Some(Section::Http),
         _ => None,
     }
 }
@@ -128,7 +130,9 @@ fn no_section(scope: &Scope<'_, '_>) -> Diagnostic {
         application.describe(),
     );
     let remedy = match application {
-        Application::Udp => "no VirtualService applies to UDP".to_owned(),
+        Application::Udp => {
+            "in Istio no VirtualService applies to UDP; the annotation `canary.io/udp: \"true\"` asks for it".to_owned()
+        }
         _ => format!("name the port `{section}` or set its `appProtocol`, or move the rules to the section that fits"),
     };
     route.meta.diagnostic(Severity::Warning, "CAN0307", format!("spec.{section}"), message, remedy)

@@ -35,7 +35,7 @@ pub(super) fn virtual_service<'a>(index: &Index<'a>, hosts: &'a [Host], namespac
             }
         }
         for broken in index.model.broken() {
-            let Concerns::Routes { hosts, mesh: true } = &broken.concerns else {
+            let Concerns::Routes { hosts, mesh: true, .. } = &broken.concerns else {
                 continue;
             };
             for claimed in hosts.iter().filter(|claimed| claimed.covers(host)) {

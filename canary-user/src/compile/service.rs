@@ -148,8 +148,9 @@ fn govern<'a>(
         ));
     }
     if let Some(broken) = claims.broken {
-        // Whatever it says, it says nothing about UDP.
-        if port.application == Application::Udp {
+        // Whatever it says, it says nothing about UDP, unless it asks for that.
+        let udp = matches!(broken.concerns, Concerns::Routes { udp: true, .. });
+        if port.application == Application::Udp && !udp {
             return Ok(None);
         }
         report.virtual_service = Some(Decider::new(&broken.meta));

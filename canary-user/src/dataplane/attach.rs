@@ -11,7 +11,7 @@ use aya::{
     },
 };
 
-use super::{Attach, Attached, DataplaneError, Hook, device};
+use super::{Attach, Attached, DataplaneError, Hook, clsact, device};
 
 /// One program at one place of one interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,8 @@ enum Place {
     XdpGeneric,
     In,
     Out,
+    ClsactIn,
+    ClsactOut,
 }
 
 impl Place {
@@ -29,6 +31,23 @@ impl Place {
             Self::XdpGeneric => "xdp-generic",
             Self::In => "tc-in",
             Self::Out => "tc-out",
+            Self::ClsactIn => "clsact-in",
+            Self::ClsactOut => "clsact-out",
+        }
+    }
+
+    /// The same side, by a clsact filter.
+    const fn without_tcx(self) -> Self {
+        match self {
+            Self::Out | Self::ClsactOut => Self::ClsactOut,
+            _ => Self::ClsactIn,
+        }
+    }
+
+    const fn side(self) -> TcAttachType {
+        match self {
+            Self::Out | Self::ClsactOut => TcAttachType::Egress,
+            _ => TcAttachType::Ingress,
         }
     }
 }
@@ -48,20 +67,24 @@ pub(super) fn attach(ebpf: &mut Ebpf, links: &Path, wanted: &[Attach]) -> Result
         if device::index(interface).is_none() {
             return Err(DataplaneError::NoInterface { interface: interface.into() });
         }
-        let (mode, mut adopted) = match attach.hook {
-            Hook::Xdp => xdp(ebpf, links, interface, &mut keep).map_err(failed)?,
-            Hook::Tc => {
-                keep.push(pin_name(Place::In, interface));
-                ("tcx", tc(ebpf, links, interface, Place::In).map_err(failed)?)
+        let mut tc = |place| tc(ebpf, links, attach, place, &mut keep).map_err(failed);
+        let (mode, adopted) = match attach.hook {
+            Hook::Xdp => {
+                let (_, answers) = tc(Place::Out)?;
+                let (mode, adopted) = xdp(ebpf, links, interface, &mut keep).map_err(failed)?;
+                (mode, adopted && answers)
+            }
+            Hook::Tc | Hook::Clsact => {
+                let (_, answers) = tc(Place::Out)?;
+                let (mode, adopted) = tc(Place::In)?;
+                (mode, adopted && answers)
             }
         };
-        keep.push(pin_name(Place::Out, interface));
-        adopted &= tc(ebpf, links, interface, Place::Out).map_err(failed)?;
         attached.push(Attached { attach: attach.clone(), mode: mode.into(), adopted, warning: warning(attach) });
     }
     for (name, path) in pins(links) {
         if !keep.contains(&name) {
-            unpin(&path)?;
+            unlink(&name, &path)?;
         }
     }
     Ok(attached)
@@ -116,25 +139,46 @@ fn xdp(
     Err(refused.unwrap_or(ProgramError::NotLoaded))
 }
 
-/// TCX, first in the order: what comes after sees translated packets. Returns whether a link was adopted.
-fn tc(ebpf: &mut Ebpf, links: &Path, interface: &str, place: Place) -> Result<bool, ProgramError> {
-    let (name, side) = match place {
-        Place::Out => ("canary_out", TcAttachType::Egress),
-        _ => ("canary_in", TcAttachType::Ingress),
-    };
+/// TCX where the kernel has it, else a clsact filter. Returns which, and whether an earlier agent's was taken over.
+fn tc(
+    ebpf: &mut Ebpf,
+    links: &Path,
+    attach: &Attach,
+    place: Place,
+    keep: &mut Vec<String>,
+) -> Result<(&'static str, bool), ProgramError> {
+    let interface = attach.interface.as_str();
+    let name = if place == Place::Out { "canary_out" } else { "canary_in" };
     let program: &mut SchedClassifier = program(ebpf, name)?;
-    let path = links.join(pin_name(place, interface));
-    if let Some(link) = adopt(&path)
+    if attach.hook != Hook::Clsact {
+        match tcx(program, &links.join(pin_name(place, interface)), interface, place) {
+            Ok(adopted) => {
+                keep.push(pin_name(place, interface));
+                return Ok(("tcx", adopted));
+            }
+            // What a kernel without TCX answers to the unknown kind of link.
+            Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EINVAL) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mark = pin_name(place.without_tcx(), interface);
+    let adopted = clsact::attach(program, interface, place.side(), &links.join(&mark))?;
+    keep.push(mark);
+    Ok(("clsact", adopted))
+}
+
+/// First in the order at ingress, so that what comes after sees translated packets, and last at egress.
+fn tcx(program: &mut SchedClassifier, path: &Path, interface: &str, place: Place) -> Result<bool, ProgramError> {
+    if let Some(link) = adopt(path)
         && let Ok(link) = SchedClassifierLink::try_from(link)
         && let Ok(id) = program.attach_to_link(link)
     {
         drop(program.take_link(id)); // Pinned already: the pin holds it.
         return Ok(true);
     }
-    // Answers are translated last on their way out: after what others do at egress.
     let order = if place == Place::Out { LinkOrder::last() } else { LinkOrder::first() };
-    let id = program.attach_with_options(interface, side, TcAttachOptions::TcxOrder(order))?;
-    pin(FdLink::try_from(program.take_link(id)?).map_err(other)?, &path)?;
+    let id = program.attach_with_options(interface, place.side(), TcAttachOptions::TcxOrder(order))?;
+    pin(FdLink::try_from(program.take_link(id)?).map_err(other)?, path)?;
     Ok(false)
 }
 
@@ -167,6 +211,16 @@ pub(super) fn pins(links: &Path) -> Vec<(String, PathBuf)> {
         entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())).collect();
     pins.sort();
     pins
+}
+
+/// Detaches what a pin in the directory of links stands for.
+pub(super) fn unlink(name: &str, path: &Path) -> Result<(), DataplaneError> {
+    for place in [Place::ClsactIn, Place::ClsactOut] {
+        if let Some(interface) = name.strip_prefix(place.label()).and_then(|rest| rest.strip_prefix('-')) {
+            clsact::detach(&interface.replace("%2E", ".").replace("%25", "%"), place.side());
+        }
+    }
+    unpin(path)
 }
 
 /// Removes a pin; its link goes with it, unless somebody else holds it.

@@ -139,7 +139,7 @@ impl<T: Pod> Mapped<T> {
     /// Writes one aligned word inside a slot: what publishes a change. All writes before it are seen before it.
     pub(crate) fn publish<W: Word>(&mut self, slot: u32, offset: usize, word: W) -> Result<(), MapFailure> {
         let at = self.at(slot)?;
-        if offset % size_of::<W>() != 0 || offset + size_of::<W>() > size_of::<T>() {
+        if !offset.is_multiple_of(size_of::<W>()) || offset + size_of::<W>() > size_of::<T>() {
             return Err(MapFailure::Slot { name: self.name, len: self.len, slot });
         }
         fence(Ordering::Release);
@@ -181,6 +181,7 @@ pub(crate) struct Maps {
     pub(crate) endpoint_counts: PerCpuArray<MapData, Counts>,
     pub(crate) leave_counts: PerCpuArray<MapData, u64>,
     pub(crate) trace: Array<MapData, Trace>,
+    directory: PathBuf,
 }
 
 impl std::fmt::Debug for Maps {
@@ -199,12 +200,6 @@ impl Maps {
         let map = |name: &'static str| {
             pin(name).and_then(|data| Map::from_map_data(data).map_err(|source| MapFailure::Map { name, source }))
         };
-        fn typed<T>(name: &'static str, map: Map) -> Result<T, MapFailure>
-        where
-            T: TryFrom<Map, Error = MapError>,
-        {
-            T::try_from(map).map_err(|source| MapFailure::Map { name, source })
-        }
         Ok(Self {
             services: typed("SERVICES", map("SERVICES")?)?,
             service: Mapped::open("SERVICE", &pin("SERVICE")?)?,
@@ -224,14 +219,29 @@ impl Maps {
             endpoint_counts: typed("ENDPOINT_COUNTS", map("ENDPOINT_COUNTS")?)?,
             leave_counts: typed("LEAVE_COUNTS", map("LEAVE_COUNTS")?)?,
             trace: typed("TRACE", trace)?,
+            directory: dir.into(),
         })
     }
+
+    /// Number of entries that a pinned map has room for.
+    pub(crate) fn capacity(&self, name: &'static str) -> Result<u32, MapFailure> {
+        let info = MapData::from_pin(self.directory.join(name)).and_then(|data| data.info());
+        info.map(|info| info.max_entries()).map_err(|source| MapFailure::Map { name, source })
+    }
+}
+
+/// A map as the type that its use asks for.
+fn typed<T>(name: &'static str, map: Map) -> Result<T, MapFailure>
+where
+    T: TryFrom<Map, Error = MapError>,
+{
+    T::try_from(map).map_err(|source| MapFailure::Map { name, source })
 }
 
 /// Waits until every program run that began before has ended: what it may still hold can be written again after.
 ///
 /// `MEMBARRIER_CMD_GLOBAL` waits for an RCU grace period, and programs run inside read-side sections. Where the kernel
-/// refuses it (nohz_full), a second is longer than any run.
+/// refuses it (`nohz_full`), a second is longer than any run.
 pub(crate) fn grace_period() {
     const GLOBAL: libc::c_int = 1;
     // SAFETY: a system call without pointers.

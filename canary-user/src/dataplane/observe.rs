@@ -16,7 +16,7 @@ impl Maps {
     /// What packets can reach, and slots with a name or a generation.
     pub(crate) fn observe(&self) -> Result<Tables, MapFailure> {
         let mut tables = Tables::default();
-        for entry in self.services.iter() {
+        for entry in &self.services {
             let (key, slot) = entry.map_err(|source| MapFailure::Map { name: "SERVICES", source })?;
             tables.frontends.insert(key, slot);
         }
@@ -150,7 +150,7 @@ impl Maps {
         let settings = self.settings.get(0)?;
         let mut records = Vec::new();
         for (table, name, established) in [(&self.flows, "FLOWS", true), (&self.transient, "TRANSIENT", false)] {
-            for entry in table.iter() {
+            for entry in table {
                 if records.len() >= limit {
                     return Ok(records);
                 }
@@ -166,7 +166,9 @@ impl Maps {
                     (_, true) => settings.tcp_ticks,
                     (_, false) => settings.transient_ticks,
                 };
-                if flow.state & (flow_state::REPLY | flow_state::CLAIMED) != 0 || idle > lasts {
+                // A flow that was established keeps its transient entry; see `promote` in the pipeline.
+                let twice = !established && self.flows.get(&key, 0).is_ok();
+                if flow.state & (flow_state::REPLY | flow_state::CLAIMED) != 0 || idle > lasts || twice {
                     continue;
                 }
                 let endpoint = self.endpoints.get(flow.endpoint).ok().filter(|it| it.generation == flow.generation);

@@ -118,15 +118,14 @@ mod tests {
             let mut ranges = Ranges::new("things", 64, blocks.into_iter());
             let mut taken = marks;
             for len in wanted {
-                match ranges.take(len, String::new) {
-                    Ok(at) => for slot in at..at + len {
+                if let Ok(at) = ranges.take(len, String::new) {
+                    for slot in at..at + len {
                         prop_assert!(slot < 64);
                         prop_assert!(taken.insert(slot), "slot {slot} twice");
-                    },
-                    Err(_) => {
-                        let free = |at: u32| (at..at + len).all(|slot| slot < 64 && !taken.contains(&slot));
-                        prop_assert!(!(0..64).any(free), "{len} would have fitted");
                     }
+                } else {
+                    let free = |at: u32| (at..at + len).all(|slot| slot < 64 && !taken.contains(&slot));
+                    prop_assert!(!(0..64).any(free), "{len} would have fitted");
                 }
             }
         }

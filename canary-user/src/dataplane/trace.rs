@@ -47,11 +47,11 @@ pub(super) fn run(ebpf: &Ebpf, maps: &mut Maps, names: &Names, probe: Probe) -> 
     let endpoint = (seen.endpoint != NONE).then(|| maps.endpoints.get(seen.endpoint)).transpose()?;
     // A known flow was decided before: its version is its endpoint's.
     let version = if seen.version == NONE { endpoint.map_or(NONE, |it| it.version) } else { seen.version };
-    let named = names.versions.get(&version);
+    let owner = names.versions.get(&version);
     Ok(Trace {
-        service: names.services.get(&seen.service).or(named.map(|(id, _)| id)).cloned(),
+        service: names.services.get(&seen.service).or(owner.map(|(id, _)| id)).cloned(),
         rule: usize::try_from(seen.rule).ok().filter(|_| seen.rule != NONE),
-        version: named.map(|(_, name)| name.clone()),
+        version: owner.map(|(_, name)| name.clone()),
         endpoint: endpoint.map(|it| address::socket(it.addr_be, it.port_be)),
         draw: (seen.draw != u64::MAX).then_some(seen.draw),
         known: seen.known != 0,

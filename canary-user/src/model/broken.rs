@@ -9,6 +9,7 @@ use super::{
     meta::{Key, Labels, Meta},
     names::Host,
     raw,
+    settings::wishes_udp,
 };
 use crate::source::Object;
 
@@ -23,7 +24,7 @@ pub(crate) struct Broken {
 #[derive(Debug, Clone)]
 pub(crate) enum Concerns {
     /// A VirtualService: whoever it would have been selected for.
-    Routes { hosts: Vec<Host>, mesh: bool },
+    Routes { hosts: Vec<Host>, mesh: bool, udp: bool },
     /// A DestinationRule: destinations with a subset on this host.
     Subsets(Host),
     /// A Service, or an EndpointSlice of it.
@@ -53,7 +54,8 @@ fn concerns(object: &Object) -> Concerns {
         "VirtualService" => {
             let hosts = texts(at("/spec/hosts")).filter_map(|host| Host::read(&host, namespace).ok()).collect();
             let gateways: Vec<String> = texts(at("/spec/gateways")).collect();
-            Concerns::Routes { hosts, mesh: gateways.is_empty() || gateways.iter().any(|name| name == "mesh") }
+            let mesh = gateways.is_empty() || gateways.iter().any(|name| name == "mesh");
+            Concerns::Routes { hosts, mesh, udp: wishes_udp(&labels(at("/metadata/annotations"))) }
         }
         "DestinationRule" => match text(at("/spec/host")).map(|host| Host::read(&host, namespace)) {
             Some(Ok(host)) => Concerns::Subsets(host),

@@ -17,6 +17,7 @@ pub(crate) const DRAIN_SECONDS: u32 = 300;
 const CHOOSING: &str = "canary.io/choosing";
 const ON_NO_ENDPOINTS: &str = "canary.io/on-no-endpoints";
 const DRAIN: &str = "canary.io/drain";
+const UDP: &str = "canary.io/udp";
 
 /// Settings of a route or a service; `None` leaves the choice to who comes next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,17 +25,20 @@ pub(crate) struct Settings {
     pub(crate) choosing: Option<Choosing>,
     pub(crate) dead: Option<DeadVersion>,
     pub(crate) drain_seconds: Option<u32>,
+    /// The rules are for the service's UDP ports too. In Istio none ever is.
+    pub(crate) udp: Option<bool>,
 }
 
 impl Settings {
     /// Reads the annotations of an object.
     pub(super) fn read(annotations: &Labels, faults: &mut Faults) -> Self {
         let take = |name: &str| annotations.get(name).map(|value| (format!("metadata.annotations.{name}"), value));
-        let (choosing, dead, drain) = (take(CHOOSING), take(ON_NO_ENDPOINTS), take(DRAIN));
+        let (choosing, dead, drain, udp) = (take(CHOOSING), take(ON_NO_ENDPOINTS), take(DRAIN), take(UDP));
         Self {
             choosing: choosing.and_then(|(field, value)| faults.take(&field, read_choosing(value))),
             dead: dead.and_then(|(field, value)| faults.take(&field, read_dead(value))),
             drain_seconds: drain.and_then(|(field, value)| faults.take(&field, read_seconds(value))),
+            udp: udp.and_then(|(field, value)| faults.take(&field, read_flag(value))),
         }
     }
 
@@ -44,6 +48,7 @@ impl Settings {
             choosing: self.choosing.or(next.choosing),
             dead: self.dead.or(next.dead),
             drain_seconds: self.drain_seconds.or(next.drain_seconds),
+            udp: self.udp.or(next.udp),
         }
     }
 }
@@ -64,6 +69,19 @@ fn read_dead(value: &str) -> Result<DeadVersion, Problem> {
         "hold" => Ok(DeadVersion::Hold),
         _ => Err(Problem::Value { value: value.into(), expected: "one of fail, spill, hold" }),
     }
+}
+
+fn read_flag(value: &str) -> Result<bool, Problem> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(Problem::Value { value: value.into(), expected: "\"true\" or \"false\", in quotes" }),
+    }
+}
+
+/// Whether an object that cannot be read wishes its rules to be for UDP.
+pub(super) fn wishes_udp(annotations: &Labels) -> bool {
+    annotations.get(UDP).is_some_and(|value| value != "false")
 }
 
 /// Reads `90s`, `5m`, `1h30m`: whole numbers with a unit, added up.
@@ -143,6 +161,7 @@ impl RoutePolicy {
                     .on_no_endpoints
                     .and_then(|text| faults.take(&format!("{path}.onNoEndpoints"), read_dead(&text))),
                 drain_seconds: None,
+                udp: None,
             };
             rules.push(RulePolicy { name, sources, settings });
         }

@@ -1,6 +1,8 @@
 //! How far a split is from its weights, and how far it may be.
 //!
 //! Pure, and exact where the guarantee is: whole numbers decide, fractions are for people.
+use canary_common::build::tree;
+
 use crate::{
     dataplane::SplitCounts,
     state::{Choosing, Split},
@@ -55,15 +57,11 @@ impl Judged {
     }
 }
 
-/// Flows by which an exact split of so many versions may be off: the depth of its tree, and at most two up to sixteen.
+/// Flows by which an exact split with these weights may be off at most: what can be proved of its tree, rounded up.
 #[must_use]
-pub fn exact_bound(versions: usize) -> u32 {
-    match versions {
-        0 | 1 => 0,
-        2 => 1,
-        3..=16 => 2,
-        more => usize::BITS - (more - 1).leading_zeros(),
-    }
+pub fn exact_bound(weights: &[u32]) -> u32 {
+    // Never above the depth of a tree of 64 versions, which is 6.
+    (0..=6).find(|&bound| tree(weights, 0).is_none_or(|tree| tree.guarantee() <= f64::from(bound))).unwrap_or(6)
 }
 
 /// Compares what one split should do with what it does.
@@ -73,8 +71,8 @@ pub fn judge(intended: &Split, counts: &SplitCounts) -> Judged {
     let flows: u64 = counts.versions.iter().map(|(_, _, flows)| flows).sum();
     let unaccounted = counts.draws.abs_diff(flows);
     let sum: u64 = counts.versions.iter().map(|(_, weight, _)| u64::from(*weight)).sum();
-    let alive = counts.versions.iter().filter(|(_, weight, _)| *weight > 0).count();
-    let bound_exact = u64::from(exact_bound(alive)).saturating_add(unaccounted);
+    let weights: Vec<u32> = counts.versions.iter().map(|(_, weight, _)| *weight).collect();
+    let bound_exact = u64::from(exact_bound(&weights)).saturating_add(unaccounted);
 
     let mut within = true;
     let mut versions = Vec::with_capacity(counts.versions.len());
@@ -147,9 +145,12 @@ mod tests {
 
     #[test]
     fn the_bound_is_the_guarantee() {
-        for (versions, bound) in [(1, 0), (2, 1), (3, 2), (16, 2), (17, 5), (32, 5), (33, 6), (64, 6)] {
-            assert_eq!(exact_bound(versions), bound, "{versions}");
+        for (versions, bound) in [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (8, 2), (16, 2), (64, 2)] {
+            assert_eq!(exact_bound(&vec![7; versions]), bound, "{versions} even ones");
         }
+        let skewed: Vec<u32> = (0..16).map(|n| 1 << n).collect();
+        assert_eq!(exact_bound(&skewed), 3, "no more than the depth, which is 4");
+        assert_eq!(exact_bound(&[90, 0, 10]), 1, "a weight of 0 has no place in the tree");
     }
 
     #[test]

@@ -83,11 +83,12 @@ pub fn image() -> Image {
     // v2 has nobody: its share is refused.
     image.add(&spec(8, false, TCP, &[("v1", &[1]), ("v2", &[])], vec![RuleSpec::all(EXACT, &[("v1", 1), ("v2", 1)])]));
     image.add(&spec(9, true, TCP, &[("v1", &[1]), ("v2", &[])], vec![RuleSpec::all(EXACT, &[("v1", 1), ("v2", 1)])]));
+    image.add(&spec(10, false, UDP, &[("v1", &[]), ("v2", &[])], ten(EXACT)));
     image
 }
 
 /// (number, IPv6, protocol) of the services of [`image`].
-pub const SERVICES: [(u8, bool, u8); 9] = [
+pub const SERVICES: [(u8, bool, u8); 10] = [
     (1, false, TCP),
     (2, false, UDP),
     (3, true, TCP),
@@ -97,33 +98,32 @@ pub const SERVICES: [(u8, bool, u8); 9] = [
     (7, true, TCP),
     (8, false, TCP),
     (9, true, TCP),
+    (10, false, UDP),
 ];
 
 /// Changes something that an agent changes: weights, endpoints, drains.
-///
-/// # Panics
-/// When the image is not one of [`image`].
 pub fn change(image: &mut Image, dice: &mut Dice, tick: u32) {
     match dice.roll(4) {
         0 => {
-            let weights =
-                [("v1", u32::try_from(dice.roll(100)).unwrap()), ("v2", 1 + u32::try_from(dice.roll(100)).unwrap())];
+            let weights = [("v1", dice.word(100)), ("v2", 1 + dice.word(100))];
             image.set_rules(0, &[RuleSpec::all(EXACT, &weights)]);
         }
         1 => {
-            let weights =
-                [("v1", u32::try_from(dice.roll(100)).unwrap()), ("v2", 1 + u32::try_from(dice.roll(100)).unwrap())];
+            let weights = [("v1", dice.word(100)), ("v2", 1 + dice.word(100))];
             image.set_rules(2, &[RuleSpec::all(dice.pick(&[EXACT, KEYED_CLIENT, KEYED_FLOW]), &weights)]);
         }
         2 => {
             // One endpoint leaves with some time to drain, and perhaps another one comes.
             let (service, ipv6, _) = dice.pick(&SERVICES[..4]);
             let version = image.version(u32::from(service) - 1, "v1");
-            let leaver = endpoint(service, ipv6, u8::try_from(1 + dice.roll(3)).unwrap());
+            let leaver = endpoint(service, ipv6, dice.pick(&[1, 2, 3]));
             let mut others: Vec<_> = (1..4).map(|number| (endpoint(service, ipv6, number), 1)).collect();
             others.retain(|&(at, _)| at != leaver);
-            if let Some(slot) = image.endpoint(leaver).filter(|&slot| image.endpoints[slot as usize].drain_by == 0) {
-                image.drain(slot, tick + u32::try_from(1 + dice.roll(2)).unwrap());
+            if let Some(slot) = image
+                .endpoint(leaver)
+                .filter(|&slot| image.endpoints.get(slot as usize).is_some_and(|it| it.drain_by == 0))
+            {
+                image.drain(slot, tick + 1 + dice.word(2));
             }
             image.set_endpoints(version, &others);
         }
@@ -147,20 +147,18 @@ fn client(dice: &mut Dice, ipv6: bool) -> SocketAddr {
 }
 
 fn socket(flow: &Flow, ipv6: bool) -> SocketAddr {
-    let bytes: Vec<u8> = flow.addr_be.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let ip = if ipv6 {
-        IpAddr::from(<[u8; 16]>::try_from(&bytes[..]).unwrap_or_default())
-    } else {
-        IpAddr::from(<[u8; 4]>::try_from(&bytes[12..]).unwrap_or_default())
-    };
+    let [.., last] = flow.addr_be;
+    let segments = flow.addr_be.map(u32::from_be);
+    let whole = segments.iter().fold(0_u128, |all, &word| all << 32 | u128::from(word));
+    let ip = if ipv6 { IpAddr::from(whole.to_be_bytes()) } else { IpAddr::from(last.to_ne_bytes()) };
     SocketAddr::new(ip, u16::from_be(flow.port_be))
 }
 
 fn dress(dice: &mut Dice, build: &mut Build) {
     let len = if dice.chance(5) { dice.roll(1_200) } else { dice.roll(40) };
-    build.payload = (0..len).map(|_| u8::try_from(dice.roll(256)).unwrap_or(0)).collect();
+    build.payload = (0..len).map(|_| dice.byte()).collect();
     if dice.chance(10) {
-        build.tags = (0..1 + dice.roll(2)).map(|_| dice.pick(&[0x8100, 0x88a8])).collect();
+        build.tags = (0..=dice.roll(2)).map(|_| dice.pick(&[0x8100, 0x88a8])).collect();
     }
     if dice.chance(10) {
         build.options = u8::try_from(dice.roll(11)).unwrap_or(0);
@@ -173,12 +171,11 @@ fn dress(dice: &mut Dice, build: &mut Build) {
             let usual =
                 [tcp::SYN, tcp::SYN | tcp::ACK, tcp::ACK, tcp::ACK, tcp::ACK, tcp::ACK | tcp::FIN, tcp::ACK | 8];
             *flags = match dice.roll(20) {
-                0 => u8::try_from(dice.roll(256)).unwrap_or(0),
+                0 => dice.byte(),
                 1 => dice.pick(&[tcp::RST, tcp::RST | tcp::ACK]),
                 _ => dice.pick(&usual),
             };
-            (*seq, *ack) =
-                (u32::try_from(dice.roll(1 << 32)).unwrap_or(0), u32::try_from(dice.roll(1 << 32)).unwrap_or(0));
+            (*seq, *ack) = (dice.word(u32::MAX), dice.word(u32::MAX));
         }
         Transport::Udp { checksum } => *checksum = !dice.chance(20),
     }
@@ -212,7 +209,7 @@ pub fn proper(dice: &mut Dice, tables: &HostTables) -> Vec<u8> {
             (about.tags, about.extensions) = (Vec::new(), Vec::new());
             let mut quoted = about.frame().split_off(14);
             if dice.chance(80) {
-                quoted.truncate(if ipv6 { 48 } else { 28 } + usize::try_from(dice.roll(40)).unwrap_or(0));
+                quoted.truncate(if ipv6 { 48 } else { 28 } + dice.index(40));
             }
             let from = if dice.chance(50) { endpoint.ip() } else { frontend(99, ipv6).ip() };
             let kind = dice.pick(if ipv6 { &[1, 2, 3, 4, 128] } else { &[3, 4, 11, 12, 8] });
@@ -222,9 +219,10 @@ pub fn proper(dice: &mut Dice, tables: &HostTables) -> Vec<u8> {
         1 => {
             build.tags = Vec::new();
             build.payload.resize(64, 1);
-            let id = u32::try_from(dice.roll(30)).unwrap_or(0);
+            let id = dice.word(30);
             let both = fragments(&build.frame(), 24, id);
-            both.map_or_else(|| build.frame(), |both| both[usize::from(dice.chance(60))].clone())
+            let later = dice.chance(60);
+            both.map_or_else(|| build.frame(), |[first, second]| if later { second } else { first })
         }
         _ => build.frame(),
     }
@@ -233,22 +231,22 @@ pub fn proper(dice: &mut Dice, tables: &HostTables) -> Vec<u8> {
 /// Any packet: proper, mangled, cut, or noise. At least 14 bytes, which the kernel wants of a test run.
 pub fn any(dice: &mut Dice, tables: &HostTables) -> Vec<u8> {
     let mut frame = proper(dice, tables);
-    let roll = |dice: &mut Dice, below: usize| usize::try_from(dice.roll(below as u64)).unwrap_or(0);
     match dice.roll(20) {
         0 | 1 => {
-            for _ in 0..1 + dice.roll(4) {
+            for _ in 0..=dice.roll(4) {
                 // Headers more often than payload.
                 let reach = if dice.chance(80) { frame.len().min(90) } else { frame.len() };
-                let at = roll(dice, reach);
-                frame[at] = u8::try_from(dice.roll(256)).unwrap_or(0);
+                if let Some(byte) = frame.get_mut(dice.index(reach)) {
+                    *byte = dice.byte();
+                }
             }
         }
         2 => {
             let len = frame.len() - 14;
-            frame.truncate(14 + roll(dice, len));
+            frame.truncate(14 + dice.index(len));
         }
-        3 => frame = (0..14 + dice.roll(120)).map(|_| u8::try_from(dice.roll(256)).unwrap_or(0)).collect(),
-        4 => frame.extend(std::iter::repeat_n(0, roll(dice, 30))), // Padding.
+        3 => frame = (0..14 + dice.roll(120)).map(|_| dice.byte()).collect(),
+        4 => frame.extend(std::iter::repeat_n(0, dice.index(30))), // Padding.
         _ => {}
     }
     frame

@@ -38,8 +38,21 @@ fn annotations_of_a_virtual_service_and_of_a_service() {
 }
 
 #[test]
+fn udp_follows_a_virtual_service_only_when_it_says_so() {
+    let udp = reviews().replace("name: http", "name: dns, protocol: UDP");
+    assert_ne!(udp, reviews());
+    let names = |documents: &[&str]| service(documents).rules[0].split.weights.clone();
+    assert_eq!(names(&[&udp, &route(SPLIT)]).len(), 1, "as in Istio: the plain service");
+    let asked = annotated(&route(SPLIT), "canary.io/udp: 'true'");
+    assert_eq!(names(&[&udp, &asked]).len(), 2);
+    let declined = annotated(&route(SPLIT), "canary.io/udp: 'false'");
+    assert_eq!(names(&[&udp, &declined]).len(), 1);
+}
+
+#[test]
 fn values_of_annotations() {
     let cases = [
+        ("udp: maybe", "metadata.annotations.canary.io/udp"),
         ("choosing: sometimes", "metadata.annotations.canary.io/choosing"),
         ("on-no-endpoints: cry", "metadata.annotations.canary.io/on-no-endpoints"),
         ("drain: 5", "metadata.annotations.canary.io/drain"),
