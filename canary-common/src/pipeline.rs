@@ -2,13 +2,13 @@
 //!
 //! One copy for the kernel and the host: the maps are behind [`Tables`], the frame behind [`Frame`]. Kernel programs are
 //! instances over BPF maps, `canary trace` one whose tables remember nothing, the differential test one over hash maps.
+mod decide;
+
+use self::decide::{decide, rule_for};
 use crate::{
     abi::{
-        Addr, EVEN, EXACT, Endpoint, Flow, FlowKey, FragmentKey, Group, KEYED_CLIENT, LEAF, Leaf, Node, Rule,
-        ServiceKey, Settings, Split, Version, flow_state, unrange,
+        Endpoint, Flow, FlowKey, FragmentKey, Group, Leaf, Node, Rule, ServiceKey, Settings, Split, Version, flow_state,
     },
-    choose,
-    limits::{ENDPOINT_DEPTH, RULES_PER_SERVICE, SPLIT_DEPTH, VERSIONS_PER_SPLIT},
     packet::{Headers, Kind, UDP, parse, parse_fast, tcp},
     rewrite::{Frame, translate, translate_fragment, translate_icmp},
     verdict::Leave,
@@ -151,11 +151,9 @@ pub fn express<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, way: Way
     let Some(headers) = parse_fast(frame) else { return Express::Long };
     let key = headers.key; // A place of its own: whole headers on the stack would cost copies.
     let Some(entry) = tables.find(Table::Established, &key) else {
-        return if tables.find(Table::Transient, &key).is_some() || way == Way::In && serviced(tables, &key) {
-            Express::Long
-        } else {
-            Express::NotOurs
-        };
+        // A connection that is opened to somebody else may find an ended flow in its way: see `release`.
+        let ours = || way == Way::In && (headers.flags & (tcp::SYN | tcp::ACK) == tcp::SYN || serviced(tables, &key));
+        return if tables.find(Table::Transient, &key).is_some() || ours() { Express::Long } else { Express::NotOurs };
     };
     if headers.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0 {
         return Express::Long;
@@ -181,8 +179,7 @@ fn deliver<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, headers: &He
     }
     let reply = flow.state & flow_state::REPLY != 0;
     if flow.seen != now {
-        let ended = headers.key.protocol == UDP && now.saturating_sub(flow.seen) > tables.settings().udp_ticks;
-        if ended && !reply {
+        if headers.key.protocol == UDP && now.saturating_sub(flow.seen) > tables.settings().udp_ticks {
             return None;
         }
         tables.set_seen(entry, now); // At most once a tick: a write dirties the line for the other CPUs.
@@ -341,14 +338,14 @@ fn transient<T: Tables>(tables: &T, headers: &Headers, entry: T::Entry, now: u32
         if let Some(other) = tables.find(Table::Transient, back) {
             tables.set_state(other, tables.flow(other).state | news);
         }
-    } else if !reply && replied && !opens_tcp(headers) {
+    } else if !reply && replied && !lacks_ack(headers) {
         promote(tables, headers, &flow, back, now);
     }
     Ok(Some(flow))
 }
 
 #[inline(always)]
-const fn opens_tcp(headers: &Headers) -> bool {
+const fn lacks_ack(headers: &Headers) -> bool {
     headers.key.protocol != UDP && headers.flags & (tcp::SYN | tcp::ACK) != tcp::ACK
 }
 
@@ -372,11 +369,17 @@ fn over<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, now: u32, table: 
     if !in_service(tables, flow, now) {
         return if opens { Ok(true) } else { Err(Leave::EndpointGone) };
     }
-    if !opens {
-        return Ok(false);
+    if headers.key.protocol == UDP && flow.state & flow_state::REPLY != 0 {
+        return Ok(idle(tables, UDP, flow, now, table) && unasked(tables, headers, flow, now, table));
     }
+    Ok(opens && (flow.state & flow_state::CLOSING != 0 || idle(tables, headers.key.protocol, flow, now, table)))
+}
+
+/// Has this direction been silent for so long that the flow counts as ended?
+#[inline(always)]
+fn idle<T: Tables>(tables: &T, protocol: u8, flow: &Flow, now: u32, table: Table) -> bool {
     let settings = tables.settings();
-    let limit = if headers.key.protocol == UDP {
+    let limit = if protocol == UDP {
         settings.udp_ticks
     } else if matches!(table, Table::Transient) {
         settings.transient_ticks
@@ -384,7 +387,40 @@ fn over<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, now: u32, table: 
         settings.tcp_ticks
     };
     // Saturating: another CPU may have written the next tick since this one looked at the clock.
-    Ok(flow.state & flow_state::CLOSING != 0 || now.saturating_sub(flow.seen) > limit)
+    now.saturating_sub(flow.seen) > limit
+}
+
+/// Is the client silent as well, to whom an answer would go? Then the datagram is no answer: the client has since used
+/// the port to talk to the endpoint directly.
+#[inline(always)]
+fn unasked<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, now: u32, table: Table) -> bool {
+    let asking = opposite(&headers.key, flow);
+    let asking = tables.place(&asking);
+    let entry = tables.find(Table::Established, asking).or_else(|| tables.find(Table::Transient, asking));
+    entry.is_none_or(|entry| idle(tables, UDP, &tables.flow(entry), now, table))
+}
+
+/// A client opens a connection to somebody who is no service. If that is an endpoint, and the client's port had a flow to
+/// it through a service that has ended, its entry would still give the answers the virtual address.
+#[inline(always)]
+fn release<T: Tables>(tables: &T, headers: &Headers, now: u32) {
+    if headers.kind != Kind::Flow || headers.flags & (tcp::SYN | tcp::ACK) != tcp::SYN {
+        return;
+    }
+    let key = &headers.key;
+    let back = FlowKey {
+        src_be: key.dst_be,
+        dst_be: key.src_be,
+        src_port_be: key.dst_port_be,
+        dst_port_be: key.src_port_be,
+        ..*key
+    };
+    let back = tables.place(&back);
+    let Some(entry) = tables.find(Table::Transient, back) else { return };
+    let flow = tables.flow(entry);
+    if flow.state & flow_state::CLOSING != 0 || idle(tables, key.protocol, &flow, now, Table::Transient) {
+        tables.forget(Table::Transient, back);
+    }
 }
 
 /// Does the endpoint of a flow still answer for it? A slot that was used again has another generation.
@@ -431,7 +467,10 @@ fn answers(key: &FlowKey, flow: &Flow, state: u16, now: u32) -> Flow {
 pub fn admit<T: Tables>(tables: &T, headers: &Headers, now: u32) -> Result<Flow, Leave> {
     let (key, flags) = (&headers.key, headers.flags);
     let address = ServiceKey { addr_be: key.dst_be, port_be: key.dst_port_be, protocol: key.protocol, pad: [0; 5] };
-    let service = tables.service(&address).ok_or(Leave::NoService)?;
+    let Some(service) = tables.service(&address) else {
+        release(tables, headers, now);
+        return Err(Leave::NoService);
+    };
     if flags & tcp::RST != 0 {
         return Err(Leave::NoFlow);
     }
@@ -455,123 +494,6 @@ pub fn admit<T: Tables>(tables: &T, headers: &Headers, now: u32) -> Result<Flow,
         tables.forget(Table::Transient, key);
     }
     remembered
-}
-
-/// First rule of the service whose network holds the client.
-#[inline(always)]
-fn rule_for<T: Tables>(tables: &T, service: u32, client: &Addr) -> Option<Rule> {
-    let (base, len) = unrange(tables.rules(service)?);
-    for at in 0..RULES_PER_SERVICE {
-        if at >= len {
-            return None;
-        }
-        let rule = tables.rule(base + at)?;
-        let inside = (client[0] & rule.mask_be[0]) ^ rule.net_be[0]
-            | (client[1] & rule.mask_be[1]) ^ rule.net_be[1]
-            | (client[2] & rule.mask_be[2]) ^ rule.net_be[2]
-            | (client[3] & rule.mask_be[3]) ^ rule.net_be[3];
-        if inside == 0 {
-            return Some(rule);
-        }
-    }
-    None
-}
-
-/// Splits → version → endpoint.
-#[inline(always)]
-fn decide<T: Tables>(tables: &T, key: &FlowKey, opens: bool, service: u32, rule: &Rule) -> Result<Flow, Leave> {
-    let split = tables.split(rule.split).ok_or(Leave::NoRule)?;
-    // A packet from the middle of a flow that is not known (its entry was evicted, or another node had it) must not
-    // use up a number; a keyed choice at least sends all packets of the flow the same way.
-    let exact = split.choosing == EXACT && opens;
-    let (leaf, index) = if exact {
-        let draw = tables.draw(rule.split).ok_or(Leave::NoRule)?;
-        let (leaf, index) = descend::<T, SPLIT_DEPTH>(tables, split.root, draw).ok_or(Leave::NoRule)?;
-        (leaf, (draw, index))
-    } else {
-        let hash = if split.choosing == KEYED_CLIENT {
-            choose::hash_client(&key.src_be, split.salt)
-        } else {
-            choose::hash_flow(key, split.salt)
-        };
-        if opens {
-            let _ = tables.draw(rule.split); // Keyed choices are numbered too: what `verify` compares with.
-        }
-        let leaf = keyed_leaf(tables, &split, choose::version_half(hash)).ok_or(Leave::NoRule)?;
-        (leaf, (hash, u64::from(choose::endpoint_half(hash))))
-    };
-    let (draw, index) = index;
-    if opens {
-        tables.count_choice(leaf);
-    }
-    let version = tables.leaf(leaf).ok_or(Leave::NoRule)?.version;
-    let mut decision = Decision { service, rule: rule.index, version, endpoint: crate::abi::NONE, draw };
-    let chosen = endpoint_of(tables, version, index, exact);
-    if let Some((slot, _)) = chosen {
-        decision.endpoint = slot;
-    }
-    tables.decided(&decision);
-    let (slot, endpoint) = chosen.ok_or(Leave::NoEndpoint)?;
-    tables.count_flow(version, slot);
-    Ok(Flow {
-        addr_be: endpoint.addr_be,
-        port_be: endpoint.port_be,
-        // A flow picked up in its middle has been answered before.
-        state: if opens { 0 } else { flow_state::REPLIED },
-        seen: 0,
-        endpoint: slot,
-        generation: endpoint.generation,
-    })
-}
-
-/// Goes down a tree of two-way splits: leaf number, and the flow's number inside the leaf.
-#[inline(always)]
-fn descend<T: Tables, const DEPTH: u32>(tables: &T, root: u32, n: u64) -> Option<(u32, u64)> {
-    let (mut at, mut n) = (root, n);
-    for _ in 0..DEPTH {
-        if at & LEAF != 0 {
-            break;
-        }
-        let node = tables.node(at)?;
-        (at, n) = choose::two_way(&node, n);
-    }
-    if at & LEAF == 0 { None } else { Some((at & !LEAF, n)) }
-}
-
-/// The leaf in whose range a hash falls.
-#[inline(always)]
-fn keyed_leaf<T: Tables>(tables: &T, split: &Split, hash: u32) -> Option<u32> {
-    let point = choose::scale(hash, split.total);
-    for at in 0..VERSIONS_PER_SPLIT {
-        if at >= split.leaves_len {
-            return None;
-        }
-        if point < tables.leaf(split.leaves + at)?.end {
-            return Some(split.leaves + at);
-        }
-    }
-    None
-}
-
-/// The endpoint of a version for a number (exact) or a hash (keyed).
-#[inline(always)]
-fn endpoint_of<T: Tables>(tables: &T, version: u32, index: u64, exact: bool) -> Option<(u32, Endpoint)> {
-    let group = tables.group(tables.version(version)?.group)?;
-    if group.members_len == 0 {
-        return None;
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "a hash has 32 bits; a remainder is smaller than its divisor")]
-    let place = if !exact && group.ring_len != 0 {
-        group.ring + choose::scale(index as u32, group.ring_len)
-    } else if !exact {
-        group.members + choose::scale(index as u32, group.members_len)
-    } else if group.root == EVEN {
-        group.members + (index % u64::from(group.members_len)) as u32
-    } else {
-        group.members + descend::<T, ENDPOINT_DEPTH>(tables, group.root, index)?.0
-    };
-    let slot = tables.member(place)?;
-    Some((slot, tables.endpoint(slot)?))
 }
 
 #[cfg(test)]

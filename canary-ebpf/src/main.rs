@@ -10,7 +10,7 @@ mod context;
 mod maps;
 
 use aya_ebpf::{
-    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+    bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
     helpers::generated::bpf_redirect,
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
@@ -68,7 +68,11 @@ pub fn canary_xdp(ctx: XdpContext) -> u32 {
     match run(&mut XdpFrame::new(&ctx), Way::In) {
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Drop => xdp_action::XDP_DROP,
-        Verdict::Reset => xdp_action::XDP_TX,
+        // Not `XDP_TX`: a veth whose other end has no XDP program of its own takes such frames and never delivers them,
+        // while it delivers redirected ones.
+        // SAFETY: `ctx` is a valid context; the frame leaves by the interface that it came in by.
+        #[expect(clippy::cast_possible_truncation, reason = "a verdict is a small number")]
+        Verdict::Reset => unsafe { bpf_redirect((*ctx.ctx).ingress_ifindex, 0) as u32 },
     }
 }
 
@@ -77,9 +81,16 @@ fn tc(ctx: &TcContext, way: Way) -> i32 {
     match run(&mut TcFrame::new(ctx), way) {
         Verdict::Pass => TC_ACT_UNSPEC, // Goes on to the next program, and to the stack after the last.
         Verdict::Drop => TC_ACT_SHOT,
-        // SAFETY: `skb` is a valid context; the frame leaves by the interface that it came in by.
-        #[expect(clippy::cast_possible_truncation, reason = "a verdict is a small number")]
-        Verdict::Reset => unsafe { bpf_redirect((*ctx.skb.skb).ifindex, 0) as i32 },
+        Verdict::Reset => {
+            // A reset goes back: out where its cause came in, or, when an answer was about to leave here, as if the
+            // client had sent it, up to the stack, which knows the way to the endpoint.
+            let flags = if way == Way::Out { u64::from(BPF_F_INGRESS) } else { 0 };
+            // SAFETY: `skb` is a valid context.
+            #[expect(clippy::cast_possible_truncation, reason = "a verdict is a small number")]
+            unsafe {
+                bpf_redirect((*ctx.skb.skb).ifindex, flags) as i32
+            }
+        }
     }
 }
 

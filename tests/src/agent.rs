@@ -37,7 +37,7 @@ pub struct Agent {
     running: Option<Running>,
     pins: Directory,
     files: Directory,
-    attach: String,
+    attach: Vec<String>,
     canary: PathBuf,
 }
 
@@ -55,7 +55,7 @@ impl Agent {
             Some(path) => PathBuf::from(path),
             None => program("canary")?,
         };
-        Ok(Self { running: None, pins: Directory::pins(), files, attach: story.attach(), canary })
+        Ok(Self { running: None, pins: Directory::pins(), files, attach: vec![story.attach()], canary })
     }
 
     /// The directory that it watches.
@@ -70,6 +70,11 @@ impl Agent {
         self.pins.path()
     }
 
+    /// From the next start on it attaches here, each as `tc:front`, and nowhere else.
+    pub fn attach_to(&mut self, places: &[&str]) {
+        self.attach = places.iter().map(|place| (*place).to_owned()).collect();
+    }
+
     fn socket(&self) -> PathBuf {
         self.files.path().join("agent.sock")
     }
@@ -79,14 +84,30 @@ impl Agent {
     /// # Errors
     /// When it does not come up; with the end of its log.
     pub fn start(&mut self, story: &Story) -> Result<()> {
+        self.spawn(story)?;
+        self.wait_until_ready()
+    }
+
+    /// Starts it and does not wait for anything.
+    ///
+    /// # Errors
+    /// When the program cannot be run.
+    pub fn spawn(&mut self, story: &Story) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let mut command = story.node.command(&self.canary)?;
-        command.arg("agent").arg("--config").arg(self.config()).args(["--attach", &self.attach]);
+        command.arg("agent").arg("--config").arg(self.config());
+        for attach in &self.attach {
+            command.args(["--attach", attach]);
+        }
         command.arg("--pin").arg(self.pins()).arg("--state").arg(self.files.path().join("state"));
         command.arg("--socket").arg(self.socket());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start {}", self.canary.display()))?;
         self.running = Some(Running::new(child));
+        Ok(())
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
         let started = Instant::now();
         while self.call(&["status"]).is_err() {
             let ended = self.running.as_mut().map(|running| running.child().try_wait()).transpose()?.flatten();

@@ -135,7 +135,7 @@ impl Kernel {
         let program = self.ebpf.program(name).with_context(|| name.to_string())?;
         let (ran, verdicts) = match program {
             Program::Xdp(xdp) => {
-                (Xdp::test_run(xdp, options)?, [(2, Verdict::Pass), (1, Verdict::Drop), (3, Verdict::Reset)])
+                (Xdp::test_run(xdp, options)?, [(2, Verdict::Pass), (1, Verdict::Drop), (4, Verdict::Reset)])
             }
             Program::SchedClassifier(classifier) => (
                 SchedClassifier::test_run(classifier, options)?,

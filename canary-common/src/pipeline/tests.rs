@@ -4,6 +4,7 @@ mod express;
 mod flows;
 mod others;
 mod reasons;
+mod reuse;
 
 use std::net::SocketAddr;
 
