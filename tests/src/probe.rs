@@ -104,10 +104,10 @@ fn receive_bulk(mut stream: &TcpStream, pattern: &[u8], total: usize) -> Result<
     Ok(())
 }
 
-/// Sends back every datagram until nothing has come for [`PATIENCE`]; returns how many.
+/// Sends back `count` datagrams.
 ///
 /// # Errors
-/// When the socket fails for another reason than silence.
+/// When the socket fails, or nothing comes for [`PATIENCE`].
 pub fn echo(socket: &UdpSocket, count: usize) -> Result<()> {
     let mut buffer = vec![0; 65_536];
     for number in 0..count {

@@ -1,4 +1,9 @@
 //! Data through the virtual address arrives as it was sent: checksums with offloads on, super-packets, fragments.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "what these functions assert is what the tests prove"
+)]
 use std::{io::Read, thread};
 
 use anyhow::{Context, Result};
@@ -228,7 +233,7 @@ fn a_half_closed_connection_still_carries_the_other_direction() -> Result<()> {
             let (mut stream, _) = listener.accept()?;
             assert_eq!(stream.read(&mut [0; 16])?, 0, "the client has closed its direction");
             thread::sleep(std::time::Duration::from_millis(1_500)); // more than a tick
-            std::io::Write::write_all(&mut stream, &[9; 100_000])?;
+            std::io::Write::write_all(&mut stream, &vec![9; 100_000])?;
             Ok(())
         });
         let mut client = probe::connect(&stage.story.client, stage.target())?;

@@ -1,4 +1,9 @@
 //! Nobody waits for what cannot come: refused at once, reset at once, and ports that are used again are new flows.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "what these functions assert is what the tests prove"
+)]
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -94,7 +99,7 @@ fn after_the_drain_deadline_each_end_is_reset_at_its_next_packet() -> Result<()>
         thread::sleep(Duration::from_millis(3_500)); // the deadline, and the ticks around it
 
         is_reset(&client, b"hello?").context("the client")?;
-        is_reset(&bulky, &[7; 60_000]).context("the client, with a super-packet")?;
+        is_reset(&bulky, &vec![7; 60_000]).context("the client, with a super-packet")?;
         is_reset(&server, b"hello?").context("the server")?;
         assert_eq!(probe::wrong_checksums(&stage.story.client)?, 0);
         assert_eq!(probe::wrong_checksums(stage.story.pods()[0].namespace())?, 0);
@@ -114,7 +119,8 @@ fn who(socket: &std::net::UdpSocket) -> Result<String> {
 fn after_the_drain_deadline_a_udp_flow_is_chosen_anew() -> Result<()> {
     everywhere(|hook, ipv6| {
         let extras = Extras { drain: Some("1s") };
-        let stage = Stage::new(&Setting { pods: (2, 0), extras, ..Setting::new(hook, ipv6) })?;
+        let weights = Weights { v1: 1, v2: 0 };
+        let stage = Stage::new(&Setting { pods: (2, 0), weights, extras, ..Setting::new(hook, ipv6) })?;
         let sockets: Vec<_> =
             (0..4).map(|_| probe::datagrams(&stage.story.client, stage.target())).collect::<Result<_>>()?;
         for socket in &sockets {

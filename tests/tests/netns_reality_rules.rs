@@ -1,4 +1,9 @@
 //! Who gets which version: rules for client networks, and clients that keep their version.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "what these functions assert is what the tests prove"
+)]
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
@@ -44,8 +49,8 @@ fn addresses(stage: &Stage, ipv6: bool, net: u8, count: u8) -> Result<Vec<IpAddr
         )
         .collect();
     let bits = if ipv6 { 128 } else { 32 };
-    let lines: String = all.iter().map(|address| format!("addr add {address}/{bits} dev eth0\n")).collect();
-    stage.story.client.ip(&lines)?;
+    let lines: Vec<String> = all.iter().map(|address| format!("addr add {address}/{bits} dev eth0\n")).collect();
+    stage.story.client.ip(&lines.concat())?;
     let (route, via) = if ipv6 { ("fd00:2::/32", "fd00:1::2") } else { ("10.2.0.0/16", "10.0.0.2") };
     // The second network finds the route there.
     let _ = stage.story.node.ip(&format!("route add {route} via {via}\n"));
