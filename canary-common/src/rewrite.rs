@@ -17,6 +17,11 @@ pub trait Frame: Packet {
         self.write(offset, *addr)
     }
 
+    /// Cuts the frame after `len` bytes, where that is worth something: the IP header says where a packet ends, but a
+    /// super-packet would be cut to pieces on its way out.
+    #[inline(always)]
+    fn cut(&mut self, _len: usize) {}
+
     /// Brings the IPv4 header checksum at `offset` up to date: what it covers changed by `diff`.
     #[inline(always)]
     fn fix_header(&mut self, offset: usize, diff: u32) -> Option<()> {
@@ -238,7 +243,9 @@ pub fn reset<F: Frame + ?Sized>(frame: &mut F, headers: &Headers) -> Option<()> 
         frame.write(headers.l3, back)?;
     }
     let mac: [u16; 6] = frame.read(0)?;
-    frame.write(0, [mac[3], mac[4], mac[5], mac[0], mac[1], mac[2]])
+    frame.write(0, [mac[3], mac[4], mac[5], mac[0], mac[1], mac[2]])?;
+    frame.cut(headers.l4 + size_of::<Tcp>());
+    Some(())
 }
 
 /// A checksum from scratch: the pseudo-header (the same both ways) and a header without options or data.

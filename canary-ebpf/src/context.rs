@@ -2,7 +2,9 @@
 #![expect(clippy::cast_possible_truncation, reason = "offsets and lengths of frames are below 2³²")]
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
-    helpers::generated::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_pull_data, bpf_skb_store_bytes},
+    helpers::generated::{
+        bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes,
+    },
     programs::{TcContext, XdpContext},
 };
 use canary_common::{
@@ -127,6 +129,12 @@ impl Frame for TcFrame {
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
         self.store(offset, &pair(addr[0], addr[1]))?;
         self.store(offset + size_of::<u64>(), &pair(addr[2], addr[3]))
+    }
+
+    #[inline(always)]
+    fn cut(&mut self, len: usize) {
+        // SAFETY: a valid context; the helper checks the length, and a frame that it leaves as it was is valid too.
+        unsafe { bpf_skb_change_tail(self.skb, len as u32, 0) };
     }
 
     #[inline(always)]

@@ -95,7 +95,8 @@ fn warning(attach: &Attach) -> Option<String> {
     (attach.hook == Hook::Xdp && device::driver(&attach.interface).as_deref() == Some("veth")).then(|| {
         format!(
             "{} is a veth: its peer leaves checksums unfinished, and XDP cannot tell; \
-             turn that off at the peer (`ethtool -K PEER tx off`) or attach with tc:{0}",
+             turn that off at the peer, and let it take resets from XDP (`ethtool -K PEER tx off gro on`), \
+             or attach with tc:{0}",
             attach.interface
         )
     })
