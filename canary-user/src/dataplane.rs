@@ -50,6 +50,9 @@ pub struct Dataplane {
     grace_due: bool,
 }
 
+/// `f_type` of a bpffs: `BPF_FS_MAGIC` of linux/magic.h.
+const BPFFS: u64 = 0xcafe_4a11;
+
 /// Directory of a layout's pins: another layout is another directory.
 fn layout_directory(pin: &Path) -> PathBuf {
     pin.join(format!("v{}", abi::LAYOUT))
@@ -66,6 +69,10 @@ impl Dataplane {
         for path in [&links, &programs] {
             let made = std::fs::create_dir_all(path);
             made.map_err(|source| DataplaneError::PinDirectory { path: path.clone(), source })?;
+        }
+        if !rustix::fs::statfs(&dir).is_ok_and(|fs| u64::try_from(fs.f_type) == Ok(BPFFS)) {
+            let source = io::Error::other("not on a bpffs");
+            return Err(DataplaneError::PinDirectory { path: dir, source });
         }
         let mut loader = EbpfLoader::new();
         for name in maps::PINNED {

@@ -79,3 +79,30 @@ fn a_missing_interface_is_named_and_one_made_anew_is_attached_anew() -> Result<(
     detach(&settings.pin)?;
     Ok(())
 }
+
+#[test]
+fn another_canary_at_the_same_interface_is_told_of() -> Result<()> {
+    let node = Namespace::new("another")?;
+    node.ip("link add a.100 type veth peer name b")?;
+    let (one, two) = (settings("one"), settings("two"));
+    node.run(|| -> Result<()> {
+        let attached = Dataplane::open(&one)?.attach(&wanted(Hook::Tc))?;
+        assert_eq!(attached[0].warning, None);
+        let attached = Dataplane::open(&two)?.attach(&wanted(Hook::Tc))?;
+        let warning = attached[0].warning.clone().unwrap_or_default();
+        assert!(warning.starts_with("another canary is attached to a.100"), "{warning}");
+        assert!(warning.contains(&one.pin.display().to_string()), "{warning}");
+        Ok(())
+    })??;
+    detach(&one.pin)?;
+    detach(&two.pin)?;
+    Ok(())
+}
+
+#[test]
+fn pins_must_be_on_a_bpffs() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = Dataplane::open(&Settings { pin: directory.path().into(), ..settings("elsewhere") }).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("not on a bpffs; is a bpffs mounted there (`mount -t bpf bpf /sys/fs/bpf`)?"), "{text}");
+}

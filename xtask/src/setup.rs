@@ -33,7 +33,7 @@ const PROGRAMS: [(&str, &str); 3] = [("ip", "iproute2"), ("curl", "curl"), ("eth
 pub(crate) fn run() -> Result<Environment> {
     ensure!(
         cfg!(target_os = "linux"),
-        "canary runs in the Linux kernel: this is {}; use a Linux machine or virtual machine (kernel 6.6 or newer)",
+        "canary runs in the Linux kernel: this is {}; use a Linux machine or virtual machine (kernel 5.15 or newer)",
         std::env::consts::OS
     );
     let mut environment = Environment::default();

@@ -80,7 +80,8 @@ pub(super) fn attach(ebpf: &mut Ebpf, links: &Path, wanted: &[Attach]) -> Result
                 (mode, adopted && answers)
             }
         };
-        attached.push(Attached { attach: attach.clone(), mode: mode.into(), adopted, warning: warning(attach) });
+        let warning = another(attach, links).or_else(|| warning(attach));
+        attached.push(Attached { attach: attach.clone(), mode: mode.into(), adopted, warning });
     }
     for (name, path) in pins(links) {
         if !keep.contains(&name) {
@@ -88,6 +89,28 @@ pub(super) fn attach(ebpf: &mut Ebpf, links: &Path, wanted: &[Attach]) -> Result
         }
     }
     Ok(attached)
+}
+
+/// Another canary at the same interface: whichever program comes first takes the flows of services that both know.
+fn another(attach: &Attach, links: &Path) -> Option<String> {
+    let (_, programs) = SchedClassifier::query_tcx(&attach.interface, TcAttachType::Egress).ok()?;
+    let canaries = programs.iter().filter(|program| program.name_as_str() == Some("canary_out")).count();
+    (canaries > 1).then(|| {
+        // Links lie in PIN/vN/links; other pin directories are usually beside ours.
+        let pins = links.ancestors().nth(2)?;
+        let name = pin_name(Place::Out, &attach.interface);
+        let beside = std::fs::read_dir(pins.parent()?).ok()?.flatten().map(|entry| entry.path());
+        let other = beside.filter(|path| path != pins).find(|path| {
+            let layouts = std::fs::read_dir(path).into_iter().flatten().flatten();
+            layouts.map(|layout| layout.path().join("links")).any(|links| links.join(&name).exists())
+        });
+        let whose = other.map_or_else(|| "DIR".to_owned(), |path| path.display().to_string());
+        Some(format!(
+            "another canary is attached to {}: whichever comes first takes the flows of services that both know; \
+             remove the one that is not wanted with `canary detach --pin {whose}`",
+            attach.interface
+        ))
+    })?
 }
 
 /// XDP on veth meets checksums that the sender left to hardware which is not there; see `docs/adr/0004`.
