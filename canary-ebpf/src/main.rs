@@ -71,7 +71,7 @@ pub fn canary_xdp(ctx: XdpContext) -> u32 {
         // Not `XDP_TX`: a veth whose other end has no XDP program of its own takes such frames and never delivers them,
         // while it delivers redirected ones.
         // SAFETY: `ctx` is a valid context; the frame leaves by the interface that it came in by.
-        #[expect(clippy::cast_possible_truncation, reason = "a verdict is a small number")]
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a verdict is a small number")]
         Verdict::Reset => unsafe { bpf_redirect((*ctx.ctx).ingress_ifindex, 0) as u32 },
     }
 }

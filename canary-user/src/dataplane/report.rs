@@ -155,7 +155,7 @@ pub struct FlowRecord {
     pub idle_seconds: u32,
 }
 
-/// What [`Dataplane::apply`] did.
+/// What [`Dataplane::apply`](super::Dataplane::apply) did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Applied {
     /// Map writes.
