@@ -1,7 +1,7 @@
 //! Translates packets: new destination (or source), new port, right checksums.
 use crate::{
     abi::{Addr, Flow, flow_state},
-    checksum::{diff_addr, diff16, diff32, update},
+    checksum::{diff_addr, diff16, diff32, fold, update},
     packet::{Headers, Ipv4, Ipv6, Packet, TCP, UDP, Wire},
     verdict::Leave,
 };
@@ -228,8 +228,14 @@ pub fn reset<F: Frame + ?Sized>(frame: &mut F, headers: &Headers) -> Option<()> 
         checksum: 0,
         urgent_be: 0,
     };
-    answer.checksum = reset_checksum(headers, &answer);
+    let wanted = reset_checksum(headers, &answer);
+    // By a difference from the old one, the pseudo-header's part apart: an unfinished checksum stays an unfinished one.
+    answer.checksum = old.checksum;
     frame.write(headers.l4, answer)?;
+    #[expect(clippy::cast_possible_truncation, reason = "a length of 16 bits")]
+    let pseudo = diff16((total as u16).to_be(), 20_u16.to_be());
+    let data = diff16(fold(u32::from(!old.checksum) + pseudo), !wanted);
+    frame.fix_transport(headers.l4 + 16, pseudo, data, Flavour { udp: false, ipv6: headers.ipv6 })?;
     if headers.ipv6 {
         let ip: Ipv6 = frame.read(headers.l3)?;
         let back = Ipv6 { len_be: 20_u16.to_be(), hops: 64, src_be: ip.dst_be, dst_be: ip.src_be, ..ip };
