@@ -19,6 +19,8 @@ pub(crate) enum Problem {
     ExactlyOne { fields: &'static str, found: usize },
     #[error("{first} and {second} exclude each other")]
     Exclusive { first: &'static str, second: &'static str },
+    #[error("`{field}` is no field here")]
+    UnknownField { field: String, remedy: String },
     #[error("weight {weight} is negative")]
     WeightNegative { weight: serde_json::Number },
     #[error("weight {weight} is not a whole number")]
@@ -77,6 +79,7 @@ impl Problem {
             Self::CidrNeedsStatic => "write single addresses, or `resolution: STATIC`".into(),
             Self::UnknownPortName { .. } => "use the name of a port in `spec.ports`".into(),
             Self::SniOutsideHosts { .. } => "add it to `spec.hosts`, or correct it".into(),
+            Self::UnknownField { remedy, .. } => remedy.clone(),
             Self::Shape { .. } | Self::Empty | Self::Port { .. } | Self::Value { .. } | Self::Resolution { .. } => {
                 String::new()
             }

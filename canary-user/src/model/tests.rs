@@ -91,6 +91,32 @@ fn diagnostics_point_at_the_line() {
 }
 
 #[test]
+fn a_misspelt_weight_is_an_error_and_not_a_weight_of_nothing() {
+    let route = |of_v1: &str| {
+        format!(
+            "{ISTIO}VirtualService\nmetadata: {{name: a}}\nspec: {{hosts: [a], http: [{{route: [{{destination: {{host: a, subset: v1}}, {of_v1}}}, {{destination: {{host: a, subset: v2}}, weight: 10}}]}}]}}"
+        )
+    };
+    let cases = [
+        (route("wieght: 90"), "spec.http[0].route[0].wieght", "did you mean `weight`?"),
+        (
+            route("weight: 90").replace("subset: v2}, weight: 10", "subset: v2, weight: 10}"),
+            "spec.http[0].route[1].destination.weight",
+            "`weight` belongs beside `destination`, not under it",
+        ),
+        (route("mirror: {}"), "spec.http[0].route[0].mirror", "known here: destination, weight, headers"),
+        (route("weight: 90").replace("spec:", "sepc:"), "sepc", "did you mean `spec`?"),
+    ];
+    for (yaml, field, remedy) in cases {
+        let (_, found) = read(&yaml);
+        let seen = found.iter().find(|found| found.field == field).unwrap_or_else(|| panic!("{field}: {found:?}"));
+        assert_eq!((seen.severity, seen.remedy.as_str()), (Severity::Error, remedy), "{field}");
+    }
+    let (_, found) = read(&route("headers: {response: {add: {a: b}}}, weight: 90"));
+    assert!(found.iter().all(|found| found.severity < Severity::Error), "Flagger writes that: {found:?}");
+}
+
+#[test]
 fn fields_that_are_not_enforced() {
     let service = |spec: &str| format!("apiVersion: v1\nkind: Service\nmetadata: {{name: a}}\nspec: {{{spec}}}");
     let rule = |spec: &str| format!("{ISTIO}DestinationRule\nmetadata: {{name: a}}\nspec: {{host: a, {spec}}}");
