@@ -66,7 +66,10 @@ fn get_once(client: &Client, screen: &mut Screen<'_>, args: &GetArgs) -> Result<
 
 pub(super) fn status(client: &Client, screen: &mut Screen<'_>, output: Output) -> Result<Exit, Failure> {
     let status: StatusV1 = client.get("/v1/status")?;
-    let exit = if status.phase == "ready" { Exit::Done } else { Exit::Failed };
+    // Ready is not enough: what is written must be in force, too.
+    let erroneous = status.diagnostics.iter().any(|found| found.severity == "error");
+    let well = status.phase == "ready" && status.not_enforced.is_empty() && !erroneous;
+    let exit = if well { Exit::Done } else { Exit::Failed };
     match output.format {
         Format::Json | Format::Yaml => screen.document(&status, output.format)?,
         Format::Name => screen.line(&status.phase)?,
@@ -236,7 +239,8 @@ pub(super) fn trace(client: &Client, screen: &mut Screen<'_>, args: &TraceArgs) 
             }
         }
     }
-    Ok(Exit::Done)
+    let left = traces.items.iter().any(|trace| trace.leave.is_some());
+    Ok(if left { Exit::Failed } else { Exit::Done })
 }
 
 fn print_trace(screen: &mut Screen<'_>, trace: &TraceV1, protocol: &str) -> Result<(), Failure> {

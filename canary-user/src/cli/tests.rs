@@ -142,11 +142,12 @@ fn status_says_how_the_agent_is() {
     fs::write(whole.settings.config.join("route.yaml"), "kind: [").unwrap();
     whole.wait_for(|whole| canary(whole, "status").1.contains("Not enforced: default/helloworld:5000/tcp: "));
     let (exit, text) = canary(&whole, "status");
-    assert_eq!(exit, Exit::Done, "the agent is well, an object is not");
+    assert_eq!(exit, Exit::Failed, "what is written is not in force");
     assert!(text.contains("Findings:\n"), "{text}");
     whole.kernel.inside().broken = Some("no space");
     fs::write(whole.settings.config.join("route.yaml"), route(1, 1)).unwrap();
-    whole.wait_for(|whole| canary(whole, "status").0 == Exit::Failed);
+    whole.wait_for(|whole| canary(whole, "status").1.contains("Trouble:"));
+    assert_eq!(canary(&whole, "status").0, Exit::Failed);
     let (_, text) = canary(&whole, "status");
     assert!(text.contains("Trouble:     the data plane refused: no space"), "{text}");
 }
