@@ -231,7 +231,8 @@ impl<K: Kernel> Agent<K> {
     }
 
     fn try_pass(&mut self, author: Author, action: Action, undoes: Option<u64>) -> Result<Passed, PassError> {
-        self.attach()?;
+        // An interface that is gone must not hold back what is decided: weights and dead endpoints come first.
+        let attached = self.attach();
         let snapshot = self.source.read()?;
         let wanted = pass::want(&snapshot, &self.memory);
         self.report(&wanted);
@@ -263,6 +264,7 @@ impl<K: Kernel> Agent<K> {
         if remember {
             self.store.remember(&self.memory)?;
         }
+        attached?;
         Ok(Passed { applied, entry })
     }
 

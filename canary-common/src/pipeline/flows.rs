@@ -137,10 +137,20 @@ fn over<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, now: u32, table: 
     if !in_service(tables, flow, now) {
         return if opens { Ok(true) } else { Err(Leave::EndpointGone) };
     }
+    // A connection that is opened, or opened again, must not go to an endpoint that gets no new flows.
+    if opens && headers.key.protocol != UDP && drains(tables, flow) {
+        return Ok(true);
+    }
     if headers.key.protocol == UDP && flow.state & flow_state::REPLY != 0 {
         return Ok(idle(tables, UDP, flow, now, table) && unasked(tables, headers, flow, now, table));
     }
     Ok(opens && (flow.state & flow_state::CLOSING != 0 || idle(tables, headers.key.protocol, flow, now, table)))
+}
+
+/// Is the endpoint of a flow on its way out?
+#[inline(always)]
+fn drains<T: Tables>(tables: &T, flow: &Flow) -> bool {
+    tables.endpoint(flow.endpoint).is_some_and(|endpoint| endpoint.drain_by != 0)
 }
 
 /// Has this direction been silent for so long that the flow counts as ended?

@@ -60,7 +60,7 @@ pub struct Options {
     /// Idle time after which a UDP flow counts as ended [default: 60].
     #[arg(long, value_name = "SECONDS")]
     pub udp_idle_seconds: Option<u32>,
-    /// Idle time after which a half-open or closing flow counts as ended [default: 30].
+    /// Idle time after which a half-open or closing flow counts as ended [default: 75].
     #[arg(long, value_name = "SECONDS")]
     pub transient_idle_seconds: Option<u32>,
 }

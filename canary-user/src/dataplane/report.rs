@@ -64,13 +64,14 @@ pub struct IdleTimeouts {
     pub tcp_seconds: u32,
     /// UDP, in seconds.
     pub udp_seconds: u32,
-    /// Half-open and closing flows, in seconds.
+    /// Half-open and closing flows, in seconds. Above 64: Linux repeats a SYN for the last time 32 s after the one before, at
+    /// 63 s, and a repeated SYN must not draw again.
     pub transient_seconds: u32,
 }
 
 impl Default for IdleTimeouts {
     fn default() -> Self {
-        Self { tcp_seconds: 7_440, udp_seconds: 60, transient_seconds: 30 }
+        Self { tcp_seconds: 7_440, udp_seconds: 60, transient_seconds: 75 }
     }
 }
 
