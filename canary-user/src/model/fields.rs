@@ -4,7 +4,7 @@ use serde_json::Value;
 use super::problem::Problem;
 use crate::{
     diagnostic::{Diagnostic, Severity},
-    source::Object,
+    source::{Object, similar::similar},
 };
 
 /// Fields of `spec` that canary reads. `[]` is any entry of a list; a final `.*` takes everything below.
@@ -156,8 +156,7 @@ pub(super) fn unknown_in_routes(object: &Object) -> Vec<(String, Problem)> {
 fn unknown(value: &Value, path: &str, known: &[&str], found: &mut Vec<(String, Problem)>) {
     let names = value.as_object().into_iter().flat_map(serde_json::Map::keys);
     for name in names.filter(|name| !known.contains(&name.as_str())) {
-        let near = known.iter().find(|known| distance(name, known) <= 2);
-        let remedy = match near {
+        let remedy = match similar(name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if name == "weight" => "`weight` belongs beside `destination`, not under it".to_owned(),
             None => format!("known here: {}", known.join(", ")),
@@ -165,29 +164,6 @@ fn unknown(value: &Value, path: &str, known: &[&str], found: &mut Vec<(String, P
         let field = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         found.push((field, Problem::UnknownField { field: name.clone(), remedy }));
     }
-}
-
-/// Edit distance with neighbours swapped counting once (optimal string alignment).
-fn distance(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];
-    let at = |rows: &[Vec<usize>], row: usize, column: usize| {
-        rows.get(row).and_then(|row| row.get(column)).copied().unwrap_or(usize::MAX / 2)
-    };
-    for (i, a) in one.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, b) in other.iter().enumerate() {
-            let left = row.last().copied().unwrap_or(0) + 1;
-            let mut best = left.min(at(&rows, i, j + 1) + 1).min(at(&rows, i, j) + usize::from(a != b));
-            let swapped = i > 0 && j > 0 && one.get(i - 1) == Some(b) && other.get(j - 1) == Some(a);
-            if swapped {
-                best = best.min(at(&rows, i - 1, j - 1) + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    at(&rows, one.len(), other.len())
 }
 
 fn warning(object: &Object, field: String) -> Diagnostic {

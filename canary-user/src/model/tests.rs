@@ -105,7 +105,7 @@ fn a_misspelt_weight_is_an_error_and_not_a_weight_of_nothing() {
             "`weight` belongs beside `destination`, not under it",
         ),
         (route("mirror: {}"), "spec.http[0].route[0].mirror", "known here: destination, weight, headers"),
-        (route("weight: 90").replace("spec:", "sepc:"), "sepc", "did you mean `spec`?"),
+        (route("weight: 90").replace("spec:", "sepc:"), "sepc", "known here: apiVersion, kind, metadata, spec, status"),
     ];
     for (yaml, field, remedy) in cases {
         let (_, found) = read(&yaml);
