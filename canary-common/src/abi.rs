@@ -53,8 +53,10 @@ map_type! {
         pub port_be: u16,
         /// IP protocol number.
         pub protocol: u8,
+        /// Zero. Two numbers, no array: LLVM would call `memset` for that.
+        pub pad: u8,
         /// Zero.
-        pub pad: [u8; 5],
+        pub zero: u32,
     }
 }
 map_type! {
@@ -188,8 +190,10 @@ map_type! {
         pub dst_port_be: u16,
         /// IP protocol number.
         pub protocol: u8,
+        /// Zero. Two numbers, no array: LLVM would call `memset` for that.
+        pub pad: u8,
         /// Zero.
-        pub pad: [u8; 3],
+        pub zero: u16,
     }
 }
 map_type! {
@@ -296,10 +300,12 @@ pub mod flow_state {
     pub const REPLIED: u16 = 2;
     /// This direction has sent FIN.
     pub const FIN: u16 = 4;
-    /// RST, or FIN both ways.
+    /// FIN both ways.
     pub const CLOSING: u16 = 8;
     /// Being chosen at this moment on some CPU.
     pub const CLAIMED: u16 = 16;
+    /// RST, whose sequence number nobody here can check.
+    pub const RESET: u16 = 32;
 }
 
 /// Base and length in one word, so that one store publishes both.

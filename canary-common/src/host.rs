@@ -15,7 +15,7 @@ use crate::{
     },
     host::image::Image,
     packet::Headers,
-    pipeline::{Decision, Express, Table, Tables, Way, admit, balance, express, headers},
+    pipeline::{Decision, Express, Steps, Table, Tables, Way, admit, balance, express, find_flow, headers},
     rewrite::reset,
     verdict::{Leave, Verdict},
 };
@@ -48,6 +48,7 @@ pub struct HostTables {
     memory: RefCell<Memory>,
     now: Cell<u32>,
     decision: Cell<Option<Decision>>,
+    held: Cell<Flow>,
 }
 
 impl HostTables {
@@ -158,6 +159,13 @@ impl Tables for HostTables {
         self.image.borrow().settings
     }
 
+    fn hold<'a>(&'a self, flow: &'a Flow) -> &'a Flow {
+        self.held.set(*flow);
+        flow
+    }
+    fn held(&self) -> Flow {
+        self.held.get()
+    }
     fn find(&self, table: Table, key: &FlowKey) -> Option<Self::Entry> {
         self.memory.borrow_mut().table(table).contains_key(key).then_some((table, *key))
     }
@@ -167,8 +175,8 @@ impl Tables for HostTables {
     fn set_seen(&self, entry: Self::Entry, seen: u32) {
         self.change(entry, |flow| flow.seen = seen);
     }
-    fn set_state(&self, entry: Self::Entry, state: u16) {
-        self.change(entry, |flow| flow.state = state);
+    fn mark(&self, entry: Self::Entry, flags: u16) {
+        self.change(entry, |flow| flow.state |= flags);
     }
     fn claim(&self, key: &FlowKey) -> bool {
         let mut memory = self.memory.borrow_mut();
@@ -231,6 +239,10 @@ impl Tables for HostTables {
         self.memory.borrow_mut().fragments.insert(*key, *flow);
     }
 
+    fn forget_fragment(&self, key: &FragmentKey) {
+        self.memory.borrow_mut().fragments.remove(key);
+    }
+
     fn count_choice(&self, leaf: u32) {
         *self.memory.borrow_mut().choices.entry(leaf).or_default() += 1;
     }
@@ -248,11 +260,17 @@ impl Tables for HostTables {
             }
         });
     }
-    fn admit(&self, headers: &Headers, now: u32) -> Result<Flow, Leave> {
-        admit(self, headers, now)
-    }
     fn decided(&self, decision: &Decision) {
         self.decision.set(Some(*decision));
+    }
+}
+
+impl Steps for HostTables {
+    fn find_flow(&self, headers: &Headers, now: u32) -> Result<bool, Leave> {
+        find_flow(self, headers, now)
+    }
+    fn admit(&self, headers: &Headers, now: u32) -> Result<(), Leave> {
+        admit(self, headers, now)
     }
 }
 

@@ -244,7 +244,8 @@ pub fn parse_fast<P: Packet + ?Sized>(packet: &P) -> Option<Headers> {
             src_port_be,
             dst_port_be,
             protocol: ip.protocol,
-            pad: [0; 3],
+            pad: 0,
+            zero: 0,
         },
         flags,
         fragment_id: 0,
@@ -359,14 +360,15 @@ fn icmp_error<P: Packet + ?Sized>(packet: &P, mut headers: Headers) -> Result<He
         src_port_be: ports.dst_be,
         dst_port_be: ports.src_be,
         protocol: inner.protocol,
-        pad: [0; 3],
+        pad: 0,
+        zero: 0,
     };
     Ok(headers)
 }
 
 #[inline(always)]
 fn key(ip: &Ip, src_port_be: u16, dst_port_be: u16) -> FlowKey {
-    FlowKey { src_be: ip.src, dst_be: ip.dst, src_port_be, dst_port_be, protocol: ip.protocol, pad: [0; 3] }
+    FlowKey { src_be: ip.src, dst_be: ip.dst, src_port_be, dst_port_be, protocol: ip.protocol, pad: 0, zero: 0 }
 }
 
 impl Headers {

@@ -5,15 +5,16 @@
 mod decide;
 mod flows;
 
-use self::{
-    decide::{decide, rule_for},
-    flows::{answers, flow_of, opens, opposite, release, serves},
+use self::flows::{in_service, look_after, serves};
+pub use self::{
+    decide::{admit, choose_endpoint, choose_version},
+    flows::find_flow,
 };
 use crate::{
     abi::{
         Endpoint, Flow, FlowKey, FragmentKey, Group, Leaf, Node, Rule, ServiceKey, Settings, Split, Version, flow_state,
     },
-    packet::{Headers, Kind, UDP, parse, parse_fast, tcp},
+    packet::{Headers, Kind, parse, parse_fast, tcp},
     rewrite::{Frame, translate, translate_fragment, translate_icmp},
     verdict::Leave,
 };
@@ -25,6 +26,15 @@ pub enum Table {
     Established,
     /// Half-open or closing.
     Transient,
+}
+
+/// Where a key that was computed may lie: see [`Tables::place`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spot {
+    /// Key of the packets in the other direction.
+    Back,
+    /// And of those opposite to these: of another flow, whose answers are in this one's way.
+    Forth,
 }
 
 /// How a new flow was decided: for `canary trace`.
@@ -42,6 +52,23 @@ pub struct Decision {
     pub draw: u64,
 }
 
+/// The version that was chosen for a new flow, and what its endpoint is chosen by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// Service slot.
+    pub service: u32,
+    /// Index of the rule in the service.
+    pub rule: u32,
+    /// Version slot.
+    pub version: u32,
+    /// 1: the choice is exact; 0: keyed. No `bool`: a kernel program reads it back from a map.
+    pub exact: u32,
+    /// The draw (exact) or the hash (keyed).
+    pub draw: u64,
+    /// The flow's number in its version (exact), or the half of the hash for endpoints (keyed).
+    pub index: u64,
+}
+
 /// The maps, as the pipeline sees them. All values are copies.
 pub trait Tables {
     /// An entry of a flow table that was found and can be changed word by word.
@@ -53,17 +80,21 @@ pub trait Tables {
     fn settings(&self) -> Settings;
 
     /// Moves a key that was computed to where helpers can look at it; a place with room on the stack keeps it.
-    fn place<'a>(&'a self, key: &'a FlowKey) -> &'a FlowKey {
+    fn place<'a>(&'a self, _spot: Spot, key: &'a FlowKey) -> &'a FlowKey {
         key
     }
+    /// The same for a flow; [`Tables::held`] gives the last one back.
+    fn hold<'a>(&'a self, flow: &'a Flow) -> &'a Flow;
+    /// The flow that was held last.
+    fn held(&self) -> Flow;
     /// Finds a flow.
     fn find(&self, table: Table, key: &FlowKey) -> Option<Self::Entry>;
     /// Copies a flow out.
     fn flow(&self, entry: Self::Entry) -> Flow;
     /// Sets the time of the last packet.
     fn set_seen(&self, entry: Self::Entry, seen: u32);
-    /// Sets the flags.
-    fn set_state(&self, entry: Self::Entry, state: u16);
+    /// Sets flags; those that are set already stay, whatever other CPUs do meanwhile.
+    fn mark(&self, entry: Self::Entry, flags: u16);
     /// Reserves a place in the transient table; `false` when the flow is there already.
     fn claim(&self, key: &FlowKey) -> bool;
     /// Inserts or overwrites; `false` when the table refuses.
@@ -98,6 +129,8 @@ pub trait Tables {
     fn fragment(&self, key: &FragmentKey) -> Option<Flow>;
     /// Remembers that.
     fn put_fragment(&self, key: &FragmentKey, flow: &Flow);
+    /// Forgets that.
+    fn forget_fragment(&self, key: &FragmentKey);
 
     /// Counts a choice of a split.
     fn count_choice(&self, leaf: u32);
@@ -105,15 +138,27 @@ pub trait Tables {
     fn count_flow(&self, version: u32, endpoint: u32);
     /// Counts a packet.
     fn count_packet(&self, version: u32, endpoint: u32, bytes: u32, reply: bool);
-    /// Decides a flow that is not known: [`admit`], or a copy of it out of line, where programs have size limits.
-    ///
-    /// # Errors
-    /// Why the packet is left alone.
-    fn admit(&self, headers: &Headers, now: u32) -> Result<Flow, Leave>;
     /// Told how a new flow was decided, before it is remembered.
     fn decided(&self, _decision: &Decision) {}
     /// Told the endpoint of a known flow.
     fn known(&self, _flow: &Flow) {}
+}
+
+/// How long the later fragments of a datagram are awaited, in ticks: about the 30 s that Linux gives them.
+const FRAGMENT_TICKS: u32 = 28;
+
+/// The steps of the long way. In programs, which have size limits, they are copies out of line.
+pub trait Steps: Tables {
+    /// Finds the flow of a packet: [`find_flow`].
+    ///
+    /// # Errors
+    /// Why the packet is left alone.
+    fn find_flow(&self, headers: &Headers, now: u32) -> Result<bool, Leave>;
+    /// Decides a flow that is not known: [`admit`], or its halves.
+    ///
+    /// # Errors
+    /// Why the packet is left alone.
+    fn admit(&self, headers: &Headers, now: u32) -> Result<(), Leave>;
 }
 
 /// Which packets start flows.
@@ -168,11 +213,12 @@ pub fn express<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, way: Way
 /// Is the destination a service?
 #[inline(always)]
 fn serviced<T: Tables>(tables: &T, key: &FlowKey) -> bool {
-    let address = ServiceKey { addr_be: key.dst_be, port_be: key.dst_port_be, protocol: key.protocol, pad: [0; 5] };
+    let address = ServiceKey { addr_be: key.dst_be, port_be: key.dst_port_be, protocol: key.protocol, pad: 0, zero: 0 };
     tables.service(&address).is_some()
 }
 
-/// Translates a packet of an established flow. `None`, with nothing changed: its endpoint is gone, or it was idle.
+/// Translates a packet of an established flow. `None`, with nothing changed: its endpoint is gone, or it is
+/// time to look whether the flow is whole.
 #[inline(always)]
 fn deliver<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, headers: &Headers, entry: T::Entry) -> Option<()> {
     let flow = tables.flow(entry);
@@ -183,7 +229,7 @@ fn deliver<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, headers: &He
     }
     let reply = flow.state & flow_state::REPLY != 0;
     if flow.seen != now {
-        if headers.key.protocol == UDP && now.saturating_sub(flow.seen) > tables.settings().udp_ticks {
+        if look_after(&flow, now) {
             return None;
         }
         tables.set_seen(entry, now); // At most once a tick: a write dirties the line for the other CPUs.
@@ -199,7 +245,7 @@ fn deliver<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, headers: &He
 /// # Errors
 /// Why it is left alone; the frame is as it was.
 #[inline(always)]
-pub fn balance<F: Frame + ?Sized, T: Tables>(
+pub fn balance<F: Frame + ?Sized, T: Steps>(
     frame: &mut F,
     tables: &T,
     way: Way,
@@ -208,6 +254,10 @@ pub fn balance<F: Frame + ?Sized, T: Tables>(
     match headers.kind {
         Kind::LaterFragment => {
             let flow = tables.fragment(&headers.fragment_key()).ok_or(Leave::UnknownFragment)?;
+            // Identifications come round again.
+            if tables.now().saturating_sub(flow.seen) > FRAGMENT_TICKS || !in_service(tables, &flow, tables.now()) {
+                return Err(Leave::UnknownFragment);
+            }
             translate_fragment(frame, headers, &flow)?;
             account(frame, tables, &flow);
         }
@@ -223,15 +273,34 @@ pub fn balance<F: Frame + ?Sized, T: Tables>(
             translate_icmp(frame, headers, &flow)?;
         }
         Kind::Flow | Kind::FirstFragment => {
-            let flow = flow_of(tables, way, headers)?;
+            let flow = flow_of(tables, way, headers);
             if headers.kind == Kind::FirstFragment {
-                tables.put_fragment(&headers.fragment_key(), &flow);
+                match flow {
+                    Ok(flow) => tables.put_fragment(&headers.fragment_key(), &Flow { seen: tables.now(), ..flow }),
+                    // An older datagram may have had the same identification.
+                    Err(_) => tables.forget_fragment(&headers.fragment_key()),
+                }
             }
+            let flow = flow?;
             account(frame, tables, &flow);
             translate(frame, headers, &flow)?;
         }
     }
     Ok(())
+}
+
+/// The flow of a packet: known, or decided now.
+#[inline(always)]
+fn flow_of<T: Steps>(tables: &T, way: Way, headers: &Headers) -> Result<Flow, Leave> {
+    let now = tables.now();
+    if tables.find_flow(headers, now)? {
+        tables.known(&tables.held());
+    } else if way == Way::Out {
+        return Err(Leave::NoService);
+    } else {
+        tables.admit(headers, now)?;
+    }
+    Ok(tables.held())
 }
 
 #[inline(always)]
@@ -240,43 +309,6 @@ fn account<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T, flow: &Flow) {
         let reply = flow.state & flow_state::REPLY != 0;
         tables.count_packet(endpoint.version, flow.endpoint, frame.len(), reply);
     }
-}
-
-/// A flow that is not known: service → rule → split → version → endpoint, and both directions are remembered.
-///
-/// # Errors
-/// Why there is no service, rule, version or endpoint for it.
-#[inline(always)]
-pub fn admit<T: Tables>(tables: &T, headers: &Headers, now: u32) -> Result<Flow, Leave> {
-    let (key, flags) = (&headers.key, headers.flags);
-    let address = ServiceKey { addr_be: key.dst_be, port_be: key.dst_port_be, protocol: key.protocol, pad: [0; 5] };
-    let Some(service) = tables.service(&address) else {
-        release(tables, headers, now);
-        return Err(Leave::NoService);
-    };
-    if flags & tcp::RST != 0 {
-        return Err(Leave::NoFlow);
-    }
-    let rule = rule_for(tables, service, &key.src_be).ok_or(Leave::NoRule)?;
-    // Claimed before anything is drawn: a repeated SYN must not use up a number.
-    if !tables.claim(key) {
-        return Err(Leave::Claimed);
-    }
-    let remembered = decide(tables, key, opens(key.protocol, flags), service, &rule).and_then(|flow| {
-        let flow = Flow { seen: now, ..flow };
-        let back = opposite(key, &flow);
-        let back = tables.place(&back);
-        let here = answers(key, &flow, flow.state, now);
-        if tables.put(Table::Transient, key, &flow) && tables.put(Table::Transient, back, &here) {
-            Ok(flow)
-        } else {
-            Err(Leave::TableFull)
-        }
-    });
-    if remembered.is_err() {
-        tables.forget(Table::Transient, key);
-    }
-    remembered
 }
 
 #[cfg(test)]

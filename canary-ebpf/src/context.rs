@@ -1,7 +1,9 @@
 //! Frames as XDP and TC see them: the only pointer arithmetic of the kernel side.
 #![expect(clippy::cast_possible_truncation, reason = "offsets and lengths of frames are below 2³²")]
+use core::mem::offset_of;
+
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, xdp_md},
     helpers::generated::{
         bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes,
     },
@@ -23,6 +25,29 @@ fn at(start: usize, end: usize, offset: usize, size: usize) -> Option<usize> {
     if at + size > end { None } else { Some(at) }
 }
 
+/// Reads one of a context's two packet pointers, `OFFSET` bytes into it.
+///
+/// In the context they are numbers of 32 bits, that the kernel turns into pointers as they are loaded. By a load of 32
+/// bits LLVM is free to widen the number with an instruction that makes the pointer a number again to the verifier.
+///
+/// # Safety
+/// `ctx` is the program's context, and its field at `OFFSET` is `data` or `data_end`.
+#[inline(always)]
+unsafe fn packet_pointer<C, const OFFSET: usize>(ctx: *mut C) -> usize {
+    let pointer: usize;
+    // SAFETY: reads the field only.
+    unsafe {
+        core::arch::asm!(
+            "{pointer} = *(u32 *)({ctx} + {offset})",
+            ctx = in(reg) ctx,
+            offset = const OFFSET,
+            pointer = lateout(reg) pointer,
+            options(pure, readonly, nostack),
+        );
+    }
+    pointer
+}
+
 /// A frame in XDP: read and written where it lies. Checksums are complete there, as hardware delivers them.
 pub(crate) struct XdpFrame {
     start: usize,
@@ -33,7 +58,13 @@ impl XdpFrame {
     /// The frame of a context.
     #[inline(always)]
     pub(crate) fn new(ctx: &XdpContext) -> Self {
-        Self { start: ctx.data(), end: ctx.data_end() }
+        // SAFETY: a valid context, and these fields.
+        unsafe {
+            Self {
+                start: packet_pointer::<_, { offset_of!(xdp_md, data) }>(ctx.ctx),
+                end: packet_pointer::<_, { offset_of!(xdp_md, data_end) }>(ctx.ctx),
+            }
+        }
     }
 }
 
@@ -93,8 +124,13 @@ impl TcFrame {
 
     #[inline(always)]
     fn bounds(&self) -> (usize, usize) {
-        // SAFETY: a valid context; the verifier turns these loads into packet pointers.
-        unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) }
+        // SAFETY: a valid context, and these fields.
+        unsafe {
+            (
+                packet_pointer::<_, { offset_of!(__sk_buff, data) }>(self.skb),
+                packet_pointer::<_, { offset_of!(__sk_buff, data_end) }>(self.skb),
+            )
+        }
     }
 }
 

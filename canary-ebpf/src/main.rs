@@ -8,6 +8,8 @@
 
 mod context;
 mod maps;
+mod steps;
+mod tables;
 
 use aya_ebpf::{
     bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
@@ -23,7 +25,8 @@ use canary_common::{
 
 use crate::{
     context::{TcFrame, XdpFrame},
-    maps::{DRY, LIVE, Maps, count_leave, trace},
+    maps::{count_leave, trace},
+    tables::{DRY, LIVE, Maps},
 };
 
 /// Handles a packet, counts the reason if it is left alone; a reset is written into the frame.

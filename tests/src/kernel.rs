@@ -8,7 +8,7 @@ use aya::{
     programs::{Program, ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp},
 };
 use canary_common::{
-    abi::{Counts, Flow, FragmentKey, Split, TICK_SHIFT, Trace},
+    abi::{Counts, Flow, FlowKey, FragmentKey, Split, TICK_SHIFT, Trace},
     host::{Memory, image::Image},
     verdict::{Leave, Verdict},
 };
@@ -178,6 +178,15 @@ impl Kernel {
             }
         }
         Ok(memory)
+    }
+
+    /// Removes a flow from a table.
+    ///
+    /// # Errors
+    /// The kernel does not have it.
+    pub fn remove(&mut self, name: &str, key: &FlowKey) -> Result<()> {
+        let mut table: HashMap<_, FlowKey, Flow> = HashMap::try_from(self.map_mut(name)?)?;
+        Ok(table.remove(key)?)
     }
 
     fn entries<K: Pod + Ord, V: Pod>(&self, name: &str) -> Result<BTreeMap<K, V>> {

@@ -31,6 +31,20 @@ fn assert_same_memory(kernel: &Kernel, host: &HostTables, when: &str) -> Result<
     Ok(())
 }
 
+/// Loses some entries of flows, as an LRU does.
+fn lose(kernel: &mut Kernel, host: &HostTables, dice: &mut Dice) -> Result<()> {
+    let mut memory = host.memory().clone();
+    for (name, table) in [("FLOWS", &mut memory.flows), ("TRANSIENT", &mut memory.transient)] {
+        let lost: Vec<_> = table.keys().copied().filter(|_| dice.chance(10)).collect();
+        for key in lost {
+            table.remove(&key);
+            kernel.remove(name, &key)?;
+        }
+    }
+    host.remember(memory);
+    Ok(())
+}
+
 /// Sends `packets` packets of `make` through `program` and through the host.
 fn differ(
     packets: u32,
@@ -47,6 +61,7 @@ fn differ(
         if number % 500 == 499 {
             host.edit(|image| traffic::change(image, &mut dice, clock().0));
             kernel.write(&host.image())?;
+            lose(&mut kernel, &host, &mut dice)?;
         }
         let (program, way) = dice.pick(programs);
         let frame = make(&mut dice, &host);

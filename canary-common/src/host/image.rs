@@ -132,7 +132,8 @@ impl Image {
         self.set_rules(service, &spec.rules);
         for &(frontend, protocol) in &spec.frontends {
             let port_be = frontend.port().to_be();
-            self.frontends.push((ServiceKey { addr_be: addr(frontend.ip()), port_be, protocol, pad: [0; 5] }, service));
+            self.frontends
+                .push((ServiceKey { addr_be: addr(frontend.ip()), port_be, protocol, pad: 0, zero: 0 }, service));
         }
         service
     }

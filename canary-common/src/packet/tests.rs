@@ -27,7 +27,8 @@ fn key_of(build: &Build) -> FlowKey {
         src_port_be: build.src.port().to_be(),
         dst_port_be: build.dst.port().to_be(),
         protocol: build.protocol(),
-        pad: [0; 3],
+        pad: 0,
+        zero: 0,
     }
 }
 

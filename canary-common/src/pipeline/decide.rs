@@ -1,11 +1,18 @@
 //! Service → rule → split → version → endpoint: which endpoint a new flow gets.
-use super::{Decision, Tables};
+use super::{
+    Choice, Decision, Spot, Table, Tables,
+    flows::{mirror, opens, opposite, release, vacant},
+};
 use crate::{
-    abi::{Addr, EVEN, EXACT, Endpoint, Flow, FlowKey, KEYED_CLIENT, LEAF, NONE, Rule, Split, flow_state, unrange},
+    abi::{Addr, EVEN, EXACT, Flow, FlowKey, KEYED_CLIENT, LEAF, NONE, Rule, ServiceKey, Split, flow_state, unrange},
     choose,
     limits::{ENDPOINT_DEPTH, RULES_PER_SERVICE, SPLIT_DEPTH, VERSIONS_PER_SPLIT},
+    packet::{Headers, tcp},
     verdict::Leave,
 };
+
+/// How many endpoints are tried for a flow whose ports are taken.
+const NEIGHBOURS: u32 = 4;
 
 /// First rule of the service whose network holds the client.
 #[inline(always)]
@@ -27,23 +34,53 @@ pub(super) fn rule_for<T: Tables>(tables: &T, service: u32, client: &Addr) -> Op
     None
 }
 
-/// Splits → version → endpoint.
+/// Decides and holds a flow that is not known: its version, and then its endpoint.
+///
+/// # Errors
+/// Those of the two halves.
 #[inline(always)]
-pub(super) fn decide<T: Tables>(
-    tables: &T,
-    key: &FlowKey,
-    opens: bool,
-    service: u32,
-    rule: &Rule,
-) -> Result<Flow, Leave> {
-    let split = tables.split(rule.split).ok_or(Leave::NoRule)?;
+pub fn admit<T: Tables>(tables: &T, headers: &Headers, now: u32) -> Result<(), Leave> {
+    choose_endpoint(tables, headers, &choose_version(tables, headers, now)?, now)
+}
+
+/// The first half of a flow that is not known: service → rule → split → version. Its key is claimed.
+///
+/// # Errors
+/// Why there is no service, rule or version for it.
+#[inline(always)]
+pub fn choose_version<T: Tables>(tables: &T, headers: &Headers, now: u32) -> Result<Choice, Leave> {
+    let (key, flags) = (&headers.key, headers.flags);
+    let address = ServiceKey { addr_be: key.dst_be, port_be: key.dst_port_be, protocol: key.protocol, pad: 0, zero: 0 };
+    let Some(service) = tables.service(&address) else {
+        release(tables, headers, now);
+        return Err(Leave::NoService);
+    };
+    if flags & tcp::RST != 0 {
+        return Err(Leave::NoFlow);
+    }
+    let rule = rule_for(tables, service, &key.src_be).ok_or(Leave::NoRule)?;
+    // Claimed before anything is drawn: a repeated SYN must not use up a number.
+    if !tables.claim(key) {
+        return Err(Leave::Claimed);
+    }
+    let chosen = version_of(tables, key, opens(key.protocol, flags), service, &rule);
+    if chosen.is_none() {
+        tables.forget(Table::Transient, key);
+    }
+    chosen.ok_or(Leave::NoRule)
+}
+
+/// Split → version.
+#[inline(always)]
+fn version_of<T: Tables>(tables: &T, key: &FlowKey, opens: bool, service: u32, rule: &Rule) -> Option<Choice> {
+    let split = tables.split(rule.split)?;
     // A packet from the middle of a flow that is not known (its entry was evicted, or another node had it) must not
     // use up a number; a keyed choice at least sends all packets of the flow the same way.
     let exact = split.choosing == EXACT && opens;
-    let (leaf, index) = if exact {
-        let draw = tables.draw(rule.split).ok_or(Leave::NoRule)?;
-        let (leaf, index) = descend::<T, SPLIT_DEPTH>(tables, split.root, draw).ok_or(Leave::NoRule)?;
-        (leaf, (draw, index))
+    let (leaf, draw, index) = if exact {
+        let draw = tables.draw(rule.split)?;
+        let (leaf, index) = descend::<T, SPLIT_DEPTH>(tables, split.root, draw)?;
+        (leaf, draw, index)
     } else {
         let hash = if split.choosing == KEYED_CLIENT {
             choose::hash_client(&key.src_be, split.salt)
@@ -53,31 +90,57 @@ pub(super) fn decide<T: Tables>(
         if opens {
             let _ = tables.draw(rule.split); // Keyed choices are numbered too: what `verify` compares with.
         }
-        let leaf = keyed_leaf(tables, &split, choose::version_half(hash)).ok_or(Leave::NoRule)?;
-        (leaf, (hash, u64::from(choose::endpoint_half(hash))))
+        (keyed_leaf(tables, &split, choose::version_half(hash))?, hash, u64::from(choose::endpoint_half(hash)))
     };
-    let (draw, index) = index;
     if opens {
         tables.count_choice(leaf);
     }
-    let version = tables.leaf(leaf).ok_or(Leave::NoRule)?.version;
-    let mut decision = Decision { service, rule: rule.index, version, endpoint: NONE, draw };
-    let chosen = endpoint_of(tables, version, index, exact);
-    if let Some((slot, _)) = chosen {
-        decision.endpoint = slot;
+    let version = tables.leaf(leaf)?.version;
+    Some(Choice { service, rule: rule.index, version, exact: u32::from(exact), draw, index })
+}
+
+/// The second half: version → endpoint; the flow is held, and both directions are remembered.
+///
+/// # Errors
+/// Why there is no endpoint for it, or no place to remember it.
+#[inline(always)]
+pub fn choose_endpoint<T: Tables>(tables: &T, headers: &Headers, choice: &Choice, now: u32) -> Result<(), Leave> {
+    let key = &headers.key;
+    let chosen = endpoint_of(tables, key, choice, now);
+    let &Choice { service, rule, version, draw, .. } = choice;
+    let endpoint = if let Ok(slot) = chosen { slot } else { NONE };
+    tables.decided(&Decision { service, rule, version, endpoint, draw });
+    let remembered = chosen.and_then(|slot| remember(tables, headers, slot, now));
+    match remembered {
+        Ok(()) => tables.count_flow(version, endpoint),
+        Err(_) => tables.forget(Table::Transient, key),
     }
-    tables.decided(&decision);
-    let (slot, endpoint) = chosen.ok_or(Leave::NoEndpoint)?;
-    tables.count_flow(version, slot);
-    Ok(Flow {
+    remembered
+}
+
+/// Remembers and holds a new flow.
+#[inline(always)]
+fn remember<T: Tables>(tables: &T, headers: &Headers, slot: u32, now: u32) -> Result<(), Leave> {
+    let key = &headers.key;
+    let endpoint = tables.endpoint(slot).ok_or(Leave::NoEndpoint)?;
+    let flow = Flow {
         addr_be: endpoint.addr_be,
         port_be: endpoint.port_be,
         // A flow picked up in its middle has been answered before.
-        state: if opens { 0 } else { flow_state::REPLIED },
-        seen: 0,
+        state: if opens(key.protocol, headers.flags) { 0 } else { flow_state::REPLIED },
+        seen: now,
         endpoint: slot,
         generation: endpoint.generation,
-    })
+    };
+    let flow = tables.hold(&flow);
+    let back = opposite(key, flow);
+    let back = tables.place(Spot::Back, &back);
+    let here = mirror(key, flow, now);
+    if tables.put(Table::Transient, key, flow) && tables.put(Table::Transient, back, &here) {
+        Ok(())
+    } else {
+        Err(Leave::TableFull)
+    }
 }
 
 /// Goes down a tree of two-way splits: leaf number, and the flow's number inside the leaf.
@@ -109,23 +172,33 @@ fn keyed_leaf<T: Tables>(tables: &T, split: &Split, hash: u32) -> Option<u32> {
     None
 }
 
-/// The endpoint of a version for a number (exact) or a hash (keyed).
+/// The endpoint of a version for a number (exact) or a hash (keyed); a neighbour of it, if the client has a flow from the
+/// same port to that endpoint by another address: the endpoint could not tell the two apart.
 #[inline(always)]
-fn endpoint_of<T: Tables>(tables: &T, version: u32, index: u64, exact: bool) -> Option<(u32, Endpoint)> {
-    let group = tables.group(tables.version(version)?.group)?;
+fn endpoint_of<T: Tables>(tables: &T, key: &FlowKey, choice: &Choice, now: u32) -> Result<u32, Leave> {
+    let version = tables.version(choice.version).ok_or(Leave::NoEndpoint)?;
+    let group = tables.group(version.group).ok_or(Leave::NoEndpoint)?;
     if group.members_len == 0 {
-        return None;
+        return Err(Leave::NoEndpoint);
     }
+    let (exact, index) = (choice.exact != 0, choice.index);
+    let ring = !exact && group.ring_len != 0;
+    let (base, len) = if ring { (group.ring, group.ring_len) } else { (group.members, group.members_len) };
     #[expect(clippy::cast_possible_truncation, reason = "a hash has 32 bits; a remainder is smaller than its divisor")]
-    let place = if !exact && group.ring_len != 0 {
-        group.ring + choose::scale(index as u32, group.ring_len)
-    } else if !exact {
-        group.members + choose::scale(index as u32, group.members_len)
+    let mut place = if !exact {
+        choose::scale(index as u32, len)
     } else if group.root == EVEN {
-        group.members + (index % u64::from(group.members_len)) as u32
+        (index % u64::from(len)) as u32
     } else {
-        group.members + descend::<T, ENDPOINT_DEPTH>(tables, group.root, index)?.0
+        descend::<T, ENDPOINT_DEPTH>(tables, group.root, index).ok_or(Leave::NoEndpoint)?.0
     };
-    let slot = tables.member(place)?;
-    Some((slot, tables.endpoint(slot)?))
+    for _ in 0..NEIGHBOURS {
+        let slot = tables.member(base + place).ok_or(Leave::NoEndpoint)?;
+        let endpoint = tables.endpoint(slot).ok_or(Leave::NoEndpoint)?;
+        if vacant(tables, key, &endpoint.addr_be, endpoint.port_be, now) {
+            return Ok(slot);
+        }
+        place = if place + 1 < len { place + 1 } else { 0 };
+    }
+    Err(Leave::PortTaken)
 }

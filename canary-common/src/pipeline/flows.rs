@@ -1,30 +1,24 @@
 //! The life of a flow: half-open, established, closing, over.
-use super::{Table, Tables, Way};
+use super::{Spot, Table, Tables};
 use crate::{
-    abi::{Endpoint, Flow, FlowKey, flow_state},
+    abi::{Addr, Endpoint, Flow, FlowKey, flow_state},
     packet::{Headers, Kind, UDP, tcp},
     verdict::Leave,
 };
 
-/// The flow of a packet: known, or decided now.
+/// Finds and holds the flow of a packet. `false`: it is not known, or that flow is over and this packet is another one's.
+///
+/// # Errors
+/// Why the packet is left alone.
 #[inline(always)]
-pub(super) fn flow_of<T: Tables>(tables: &T, way: Way, headers: &Headers) -> Result<Flow, Leave> {
-    let now = tables.now();
-    let known = if let Some(entry) = tables.find(Table::Established, &headers.key) {
-        established(tables, headers, entry, now)?
+pub fn find_flow<T: Tables>(tables: &T, headers: &Headers, now: u32) -> Result<bool, Leave> {
+    if let Some(entry) = tables.find(Table::Established, &headers.key) {
+        established(tables, headers, entry, now)
     } else if let Some(entry) = tables.find(Table::Transient, &headers.key) {
-        transient(tables, headers, entry, now)?
+        transient(tables, headers, entry, now)
     } else {
-        None
-    };
-    if let Some(flow) = known {
-        tables.known(&flow);
-        return Ok(flow);
+        Ok(false)
     }
-    if way == Way::Out {
-        return Err(Leave::NoService);
-    }
-    tables.admit(headers, now)
 }
 
 /// A packet that opens a flow: SYN, or any UDP packet.
@@ -33,83 +27,92 @@ pub(super) const fn opens(protocol: u8, flags: u8) -> bool {
     protocol == UDP || flags & (tcp::SYN | tcp::ACK) == tcp::SYN
 }
 
-/// `None`: the entry is of a flow that has ended, and this packet opens a new one.
+/// A packet of an established flow.
 #[inline(always)]
-fn established<T: Tables>(tables: &T, headers: &Headers, entry: T::Entry, now: u32) -> Result<Option<Flow>, Leave> {
+fn established<T: Tables>(tables: &T, headers: &Headers, entry: T::Entry, now: u32) -> Result<bool, Leave> {
     let flow = tables.flow(entry);
-    if over(tables, headers, &flow, now, Table::Established)? {
-        let back = opposite(&headers.key, &flow);
-        let back = tables.place(&back);
+    let flow = tables.hold(&flow);
+    let back = opposite(&headers.key, flow);
+    let back = tables.place(Spot::Back, &back);
+    if over(tables, headers, flow, back, now, Table::Established)? {
         tables.forget(Table::Established, back);
         tables.forget(Table::Established, &headers.key);
         tables.forget(Table::Transient, back);
         tables.forget(Table::Transient, &headers.key);
-        return Ok(None);
+        return Ok(false);
     }
     if flow.seen != now {
         tables.set_seen(entry, now);
     }
-    if headers.flags & (tcp::FIN | tcp::RST) != 0 {
-        close(tables, headers, entry, &flow, now);
+    let ends = headers.flags & (tcp::FIN | tcp::RST) != 0;
+    if ends || look_after(flow, now) {
+        restore(tables, Table::Established, headers, flow, back, now);
     }
-    Ok(Some(flow))
+    if ends {
+        close(tables, headers, entry, flow, back, now);
+    }
+    Ok(true)
 }
 
 /// Notes the end of one direction; when both have ended, the flow moves out of the table of established ones.
+///
+/// A reset may be a lie (RFC 5961): the flow is then like a half-open one, and is established again by an answer and the
+/// client's answer to that.
 #[inline(always)]
-fn close<T: Tables>(tables: &T, headers: &Headers, entry: T::Entry, flow: &Flow, now: u32) {
-    let back = opposite(&headers.key, flow);
-    let back = tables.place(&back);
-    let Some(other) = tables.find(Table::Established, back) else {
-        return;
-    };
-    let other = tables.flow(other);
-    if headers.flags & tcp::RST == 0 && other.state & flow_state::FIN == 0 {
-        tables.set_state(entry, flow.state | flow_state::FIN);
-        return;
+fn close<T: Tables>(tables: &T, headers: &Headers, entry: T::Entry, flow: &Flow, back: &FlowKey, now: u32) {
+    let reset = headers.flags & tcp::RST != 0;
+    if !reset {
+        // Noted before the other side is looked at: of two that cross on two CPUs, one sees both.
+        tables.mark(entry, flow_state::FIN);
+        let other = partner(tables, Table::Established, &headers.key, flow, back);
+        if other.is_some_and(|other| tables.flow(other).state & flow_state::FIN == 0) {
+            return;
+        }
     }
-    let state = |of: &Flow| of.state & flow_state::REPLY | flow_state::REPLIED | flow_state::CLOSING;
-    let here = Flow { state: state(flow), seen: now, ..*flow };
-    let there = Flow { state: state(&other), seen: now, ..other };
+    let state = if reset { flow_state::RESET } else { flow_state::REPLIED | flow_state::CLOSING };
+    let here = Flow { state: flow.state & flow_state::REPLY | state, seen: now, ..*flow };
+    let there = mirror(&headers.key, &here, now);
     if tables.put(Table::Transient, &headers.key, &here) && tables.put(Table::Transient, back, &there) {
         tables.forget(Table::Established, &headers.key);
         tables.forget(Table::Established, back);
     }
 }
 
-/// A packet of a half-open or closing flow. `None` as for [`established`].
+/// A packet of a half-open or closing flow.
 #[inline(always)]
-fn transient<T: Tables>(tables: &T, headers: &Headers, entry: T::Entry, now: u32) -> Result<Option<Flow>, Leave> {
+fn transient<T: Tables>(tables: &T, headers: &Headers, entry: T::Entry, now: u32) -> Result<bool, Leave> {
     let flow = tables.flow(entry);
+    let flow = tables.hold(&flow);
     if flow.state & flow_state::CLAIMED != 0 {
         return Err(Leave::Claimed);
     }
-    let back = opposite(&headers.key, &flow);
-    let back = tables.place(&back);
-    if over(tables, headers, &flow, now, Table::Transient)? {
+    let back = opposite(&headers.key, flow);
+    let back = tables.place(Spot::Back, &back);
+    if over(tables, headers, flow, back, now, Table::Transient)? {
         tables.forget(Table::Transient, back);
         tables.forget(Table::Transient, &headers.key);
-        return Ok(None);
+        return Ok(false);
     }
     if flow.seen != now {
         tables.set_seen(entry, now);
     }
+    if flow.state & flow_state::CLOSING != 0 {
+        return Ok(true);
+    }
+    restore(tables, Table::Transient, headers, flow, back, now);
     let reply = flow.state & flow_state::REPLY != 0;
     let replied = flow.state & flow_state::REPLIED != 0;
-    if flow.state & flow_state::CLOSING != 0 {
-        return Ok(Some(flow));
-    }
     let reset = headers.flags & tcp::RST != 0;
     if reset || reply && !replied {
-        let news = if reset { flow_state::CLOSING } else { flow_state::REPLIED };
-        tables.set_state(entry, flow.state | news);
-        if let Some(other) = tables.find(Table::Transient, back) {
-            tables.set_state(other, tables.flow(other).state | news);
+        let news = if reset { flow_state::RESET } else { flow_state::REPLIED };
+        tables.mark(entry, news);
+        if let Some(other) = partner(tables, Table::Transient, &headers.key, flow, back) {
+            tables.mark(other, news);
         }
     } else if !reply && replied && !lacks_ack(headers) {
-        promote(tables, headers, &flow, back, now);
+        promote(tables, headers, flow, back, now);
     }
-    Ok(Some(flow))
+    Ok(true)
 }
 
 #[inline(always)]
@@ -122,29 +125,87 @@ const fn lacks_ack(headers: &Headers) -> bool {
 fn promote<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, back: &FlowKey, now: u32) {
     let fin = if headers.flags & tcp::FIN != 0 { flow_state::FIN } else { 0 };
     let there = Flow { state: flow_state::REPLIED | fin, seen: now, ..*flow };
-    let here = answers(&headers.key, flow, flow_state::REPLIED, now);
+    let here = mirror(&headers.key, &Flow { state: flow_state::REPLIED, ..*flow }, now);
     // Its transient entries stay: a packet on another CPU that missed the established table a moment ago finds them.
     // The flow's end writes over them, or newer flows push them out.
     if tables.put(Table::Established, &headers.key, &there) {
         let _ = tables.put(Table::Established, back, &here);
     }
+    if flow.state & flow_state::RESET != 0 {
+        // They said that it had been reset.
+        let _ = tables.put(Table::Transient, &headers.key, &there);
+        let _ = tables.put(Table::Transient, back, &here);
+    }
 }
 
-/// Has this flow ended, so that this packet opens a new one? Its endpoint is gone, or it was closed or idle.
+/// Is it time to look after the other direction's entry? Every eighth tick: the look marks it as used, so that a stream
+/// one way keeps both, and a look each tick would cost a flow table of millions half its speed.
 #[inline(always)]
-fn over<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, now: u32, table: Table) -> Result<bool, Leave> {
-    let opens = opens(headers.key.protocol, headers.flags) && flow.state & flow_state::REPLY == 0;
+pub(super) const fn look_after(flow: &Flow, now: u32) -> bool {
+    (flow.seen ^ now) >> 3 != 0
+}
+
+/// Puts the other direction's entry back, if the table has pushed it out alone.
+#[inline(always)]
+fn restore<T: Tables>(tables: &T, table: Table, headers: &Headers, flow: &Flow, back: &FlowKey, now: u32) {
+    if tables.find(table, back).is_some() {
+        return;
+    }
+    if matches!(table, Table::Established) {
+        // Another CPU may be closing the flow just now.
+        let closing = tables.find(Table::Transient, back).is_some_and(|other| ended(&tables.flow(other)));
+        if closing {
+            return;
+        }
+    }
+    let state = flow.state & (flow_state::REPLY | flow_state::REPLIED | flow_state::RESET);
+    let _ = tables.put(table, back, &mirror(&headers.key, &Flow { state, ..*flow }, now));
+}
+
+/// The other direction's entry, unless its place is taken by a flow to another virtual address.
+#[inline(always)]
+fn partner<T: Tables>(tables: &T, table: Table, key: &FlowKey, flow: &Flow, back: &FlowKey) -> Option<T::Entry> {
+    let entry = tables.find(table, back)?;
+    let other = tables.flow(entry);
+    let (addr_be, port_be) = near(key, flow);
+    if other.addr_be == addr_be && other.port_be == port_be { Some(entry) } else { None }
+}
+
+/// Is an entry of a flow that is over, so that this packet is another one's? Its endpoint is gone, or it has ended, or
+/// nobody has used it for long.
+#[inline(always)]
+fn over<T: Tables>(
+    tables: &T,
+    headers: &Headers,
+    flow: &Flow,
+    back: &FlowKey,
+    now: u32,
+    table: Table,
+) -> Result<bool, Leave> {
+    let protocol = headers.key.protocol;
+    if flow.state & flow_state::REPLY != 0 {
+        // Then it is no answer: the client has since used the port to talk to the endpoint directly.
+        let begins = protocol == UDP || headers.flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK;
+        if begins && silent(tables, &headers.key, flow, back, now, table) {
+            return Ok(true);
+        }
+        return if in_service(tables, flow, now) { Ok(false) } else { Err(Leave::EndpointGone) };
+    }
+    let opens = opens(protocol, headers.flags);
     if !in_service(tables, flow, now) {
         return if opens { Ok(true) } else { Err(Leave::EndpointGone) };
     }
+    if !opens {
+        return Ok(false);
+    }
     // A connection that is opened, or opened again, must not go to an endpoint that gets no new flows.
-    if opens && headers.key.protocol != UDP && drains(tables, flow) {
-        return Ok(true);
-    }
-    if headers.key.protocol == UDP && flow.state & flow_state::REPLY != 0 {
-        return Ok(idle(tables, UDP, flow, now, table) && unasked(tables, headers, flow, now, table));
-    }
-    Ok(opens && (flow.state & flow_state::CLOSING != 0 || idle(tables, headers.key.protocol, flow, now, table)))
+    Ok(protocol != UDP && drains(tables, flow) || ended(flow) || silent(tables, &headers.key, flow, back, now, table))
+}
+
+/// Has a flow been closed from both sides, or reset?
+#[inline(always)]
+const fn ended(flow: &Flow) -> bool {
+    flow.state & (flow_state::CLOSING | flow_state::RESET) != 0
 }
 
 /// Is the endpoint of a flow on its way out?
@@ -153,7 +214,18 @@ fn drains<T: Tables>(tables: &T, flow: &Flow) -> bool {
     tables.endpoint(flow.endpoint).is_some_and(|endpoint| endpoint.drain_by != 0)
 }
 
-/// Has this direction been silent for so long that the flow counts as ended?
+/// Have both directions been silent for so long that the flow counts as over?
+#[inline(always)]
+fn silent<T: Tables>(tables: &T, key: &FlowKey, flow: &Flow, back: &FlowKey, now: u32, table: Table) -> bool {
+    if !idle(tables, key.protocol, flow, now, table) {
+        return false;
+    }
+    let other = partner(tables, Table::Established, key, flow, back);
+    let other = other.or_else(|| partner(tables, Table::Transient, key, flow, back));
+    other.is_none_or(|other| idle(tables, key.protocol, &tables.flow(other), now, table))
+}
+
+/// Has this direction been silent for that long?
 #[inline(always)]
 fn idle<T: Tables>(tables: &T, protocol: u8, flow: &Flow, now: u32, table: Table) -> bool {
     let settings = tables.settings();
@@ -168,42 +240,47 @@ fn idle<T: Tables>(tables: &T, protocol: u8, flow: &Flow, now: u32, table: Table
     now.saturating_sub(flow.seen) > limit
 }
 
-/// Is the client silent as well, to whom an answer would go? Then the datagram is no answer: the client has since used
-/// the port to talk to the endpoint directly.
+/// Is the way back from an endpoint to a client free? A flow of the same ports to another virtual address, or one to the
+/// same address that has lost its other half, may be in the way: what is over, or half, is taken out of it.
 #[inline(always)]
-fn unasked<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, now: u32, table: Table) -> bool {
-    let asking = opposite(&headers.key, flow);
-    let asking = tables.place(&asking);
-    let entry = tables.find(Table::Established, asking).or_else(|| tables.find(Table::Transient, asking));
-    entry.is_none_or(|entry| idle(tables, UDP, &tables.flow(entry), now, table))
+pub(super) fn vacant<T: Tables>(tables: &T, key: &FlowKey, addr_be: &Addr, port_be: u16, now: u32) -> bool {
+    let back =
+        FlowKey { src_be: *addr_be, dst_be: key.src_be, src_port_be: port_be, dst_port_be: key.src_port_be, ..*key };
+    let back = tables.place(Spot::Back, &back);
+    vacate(tables, Table::Established, key, back, now) && vacate(tables, Table::Transient, key, back, now)
+}
+
+#[inline(always)]
+fn vacate<T: Tables>(tables: &T, table: Table, key: &FlowKey, back: &FlowKey, now: u32) -> bool {
+    let Some(entry) = tables.find(table, back) else { return true };
+    let flow = tables.flow(entry);
+    let flow = tables.hold(&flow);
+    let half = flow.addr_be == key.dst_be && flow.port_be == key.dst_port_be;
+    if !half {
+        let forth = opposite(back, flow);
+        let forth = tables.place(Spot::Forth, &forth);
+        if in_service(tables, flow, now) && !ended(flow) && !silent(tables, back, flow, forth, now, table) {
+            return false;
+        }
+        tables.forget(table, forth);
+    }
+    tables.forget(table, back);
+    true
 }
 
 /// A client opens a connection to somebody who is no service. If that is an endpoint, and the client's port had a flow to
-/// it through a service that has ended, its entry would still give the answers the virtual address.
+/// it through a service that is over, its entry would still give the answers the virtual address.
 #[inline(always)]
 pub(super) fn release<T: Tables>(tables: &T, headers: &Headers, now: u32) {
-    if headers.kind != Kind::Flow || headers.flags & (tcp::SYN | tcp::ACK) != tcp::SYN {
-        return;
-    }
-    let key = &headers.key;
-    let back = FlowKey {
-        src_be: key.dst_be,
-        dst_be: key.src_be,
-        src_port_be: key.dst_port_be,
-        dst_port_be: key.src_port_be,
-        ..*key
-    };
-    let back = tables.place(&back);
-    let Some(entry) = tables.find(Table::Transient, back) else { return };
-    let flow = tables.flow(entry);
-    if flow.state & flow_state::CLOSING != 0 || idle(tables, key.protocol, &flow, now, Table::Transient) {
-        tables.forget(Table::Transient, back);
+    if headers.kind == Kind::Flow && headers.flags & (tcp::SYN | tcp::ACK) == tcp::SYN {
+        let key = &headers.key;
+        let _ = vacant(tables, key, &key.dst_be, key.dst_port_be, now);
     }
 }
 
 /// Does the endpoint of a flow still answer for it? A slot that was used again has another generation.
 #[inline(always)]
-fn in_service<T: Tables>(tables: &T, flow: &Flow, now: u32) -> bool {
+pub(super) fn in_service<T: Tables>(tables: &T, flow: &Flow, now: u32) -> bool {
     tables.endpoint(flow.endpoint).is_some_and(|endpoint| serves(&endpoint, flow, now))
 }
 
@@ -221,16 +298,23 @@ pub(super) fn opposite(key: &FlowKey, flow: &Flow) -> FlowKey {
     } else {
         (flow.addr_be, flow.port_be, key.src_be, key.src_port_be)
     };
-    FlowKey { src_be, dst_be, src_port_be, dst_port_be, protocol: key.protocol, pad: [0; 3] }
+    FlowKey { src_be, dst_be, src_port_be, dst_port_be, protocol: key.protocol, pad: 0, zero: 0 }
 }
 
-/// The entry that gives answers the virtual address back, from a client's packet and its entry.
+/// The address and port of a packet that its translation changes.
 #[inline(always)]
-pub(super) fn answers(key: &FlowKey, flow: &Flow, state: u16, now: u32) -> Flow {
+const fn near(key: &FlowKey, flow: &Flow) -> (Addr, u16) {
+    if flow.state & flow_state::REPLY != 0 { (key.src_be, key.src_port_be) } else { (key.dst_be, key.dst_port_be) }
+}
+
+/// The entry of the other direction, from a packet and its entry; with the same state.
+#[inline(always)]
+pub(super) fn mirror(key: &FlowKey, flow: &Flow, now: u32) -> Flow {
+    let (addr_be, port_be) = near(key, flow);
     Flow {
-        addr_be: key.dst_be,
-        port_be: key.dst_port_be,
-        state: state | flow_state::REPLY,
+        addr_be,
+        port_be,
+        state: flow.state ^ flow_state::REPLY,
         seen: now,
         endpoint: flow.endpoint,
         generation: flow.generation,

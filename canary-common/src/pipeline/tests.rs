@@ -2,6 +2,7 @@
 mod change;
 mod express;
 mod flows;
+mod leftovers;
 mod others;
 mod reasons;
 mod reuse;
@@ -149,7 +150,8 @@ impl<'a> Talk<'a> {
             src_port_be: self.client.port().to_be(),
             dst_port_be: self.vip.port().to_be(),
             protocol: self.protocol,
-            pad: [0; 3],
+            pad: 0,
+            zero: 0,
         }
     }
 

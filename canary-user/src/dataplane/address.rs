@@ -56,7 +56,8 @@ pub(crate) fn key(frontend: &Frontend) -> ServiceKey {
         addr_be: words(frontend.addr),
         port_be: frontend.port.to_be(),
         protocol: number(frontend.protocol),
-        pad: [0; 5],
+        pad: 0,
+        zero: 0,
     }
 }
 

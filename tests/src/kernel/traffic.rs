@@ -83,12 +83,20 @@ pub fn image() -> Image {
     // v2 has nobody: its share is refused.
     image.add(&spec(8, false, TCP, &[("v1", &[1]), ("v2", &[])], vec![RuleSpec::all(EXACT, &[("v1", 1), ("v2", 1)])]));
     image.add(&spec(9, true, TCP, &[("v1", &[1]), ("v2", &[])], vec![RuleSpec::all(EXACT, &[("v1", 1), ("v2", 1)])]));
+    // Others at the endpoints of 1 and 3: a client's port may be taken.
+    let sharing = |service, ipv6, spec| ServiceSpec {
+        name: format!("default/service-{service}"),
+        frontends: vec![(frontend(service, ipv6), TCP)],
+        ..spec
+    };
+    image.add(&sharing(11, false, spec(1, false, TCP, &[("v1", &[1, 1]), ("v2", &[1])], ten(EXACT))));
+    image.add(&sharing(12, true, spec(3, true, TCP, &[("v1", &[1]), ("v2", &[1])], ten(KEYED_CLIENT))));
     image.add(&spec(10, false, UDP, &[("v1", &[]), ("v2", &[])], ten(EXACT)));
     image
 }
 
 /// (number, IPv6, protocol) of the services of [`image`].
-pub const SERVICES: [(u8, bool, u8); 10] = [
+pub const SERVICES: [(u8, bool, u8); 12] = [
     (1, false, TCP),
     (2, false, UDP),
     (3, true, TCP),
@@ -99,6 +107,8 @@ pub const SERVICES: [(u8, bool, u8); 10] = [
     (8, false, TCP),
     (9, true, TCP),
     (10, false, UDP),
+    (11, false, TCP),
+    (12, true, TCP),
 ];
 
 /// Changes something that an agent changes: weights, endpoints, drains.
@@ -191,13 +201,19 @@ pub fn proper(dice: &mut Dice, tables: &HostTables) -> Vec<u8> {
         src_port_be: client.port().to_be(),
         dst_port_be: vip.port().to_be(),
         protocol,
-        pad: [0; 3],
+        pad: 0,
+        zero: 0,
     };
     let memory = tables.memory();
     let known = memory.flows.get(&key).or_else(|| memory.transient.get(&key)).map(|flow| socket(flow, ipv6));
     let new = |src, dst| if protocol == TCP { Build::tcp(src, dst, tcp::SYN) } else { Build::udp(src, dst) };
     let answer = known.filter(|_| dice.chance(50));
-    let mut build = answer.map_or_else(|| new(client, vip), |endpoint| new(endpoint, client));
+    let mut build = match answer {
+        Some(endpoint) => new(endpoint, client),
+        // To the endpoint itself: nobody's, but a flow that is over may be in its way.
+        None if dice.chance(5) => new(client, known.unwrap_or(vip)),
+        None => new(client, vip),
+    };
     dress(dice, &mut build);
     match dice.roll(20) {
         // An error about a packet that was sent on: the client's as the endpoint saw it, or the answer as the client did.

@@ -19,7 +19,8 @@ fn flow(n: u32) -> FlowKey {
         src_port_be: u16::try_from(32_768 + n / 64).unwrap().to_be(),
         dst_port_be: 80_u16.to_be(),
         protocol: TCP,
-        pad: [0; 3],
+        pad: 0,
+        zero: 0,
     }
 }
 

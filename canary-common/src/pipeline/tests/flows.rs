@@ -115,8 +115,8 @@ fn a_reset_ends_a_flow_from_either_side() {
                 talk.answer(endpoint, RST);
             }
             assert_eq!(talk.entries(), (0, 2), "by client: {by_client}, half open: {half_open}");
-            let closing = |flow: &crate::abi::Flow| flow.state & flow_state::CLOSING != 0;
-            assert!(tables.memory().transient.values().all(closing), "both ways are closing");
+            let reset = |flow: &crate::abi::Flow| flow.state & flow_state::RESET != 0;
+            assert!(tables.memory().transient.values().all(reset), "both ways know of it");
             talk.send(SYN).unwrap();
             assert_eq!(talk.draws(), 2);
         }

@@ -123,7 +123,7 @@ fn a_refused_connection_is_refused_again_and_again() {
 
 fn service_key(talk: &Talk<'_>) -> crate::abi::ServiceKey {
     let key = talk.key();
-    crate::abi::ServiceKey { addr_be: key.dst_be, port_be: key.dst_port_be, protocol: key.protocol, pad: [0; 5] }
+    crate::abi::ServiceKey { addr_be: key.dst_be, port_be: key.dst_port_be, protocol: key.protocol, pad: 0, zero: 0 }
 }
 
 #[test]
