@@ -119,6 +119,20 @@ fn a_flow_that_is_over_gives_its_port_to_another_service() {
 }
 
 #[test]
+fn what_is_left_of_a_flow_gives_way_to_the_next() {
+    let tables = shared(ONE);
+    let (one, other) = pair(&tables);
+    let endpoint = one.open();
+    lose(&tables, |flow| !is_answer(flow));
+    assert_eq!(one.open(), endpoint, "the half that stayed is of the same address");
+    one.answer(endpoint, ACK);
+    // Another endpoint came to live at the address, and the slot has another generation.
+    tables.edit(|image| image.endpoints.iter_mut().for_each(|endpoint| endpoint.generation += 1));
+    assert_eq!(other.open(), endpoint);
+    other.answer(endpoint, ACK);
+}
+
+#[test]
 fn a_stream_one_way_is_no_idle_flow() {
     let tables = world();
     let talk = Talk::udp(&tables, "10.0.0.9:40000");
