@@ -80,15 +80,12 @@ fn an_agent_that_is_killed_and_restarted_costs_no_connection_by_xdp() -> Result<
 #[test]
 fn an_endpoint_that_leaves_keeps_its_connections_and_gets_no_new_ones() -> Result<()> {
     let weights = Weights { v1: 50, v2: 50 };
-    let stage = Stage::new(&Setting { weights, pods: (1, 2), ..Setting::new(Hook::Tc, false) })?;
+    let mut stage = Stage::new(&Setting { weights, pods: (1, 2), ..Setting::new(Hook::Tc, false) })?;
     let held = stage.hold(100)?;
     let leaving = "helloworld-v2-2";
     let on_it = held.progress().tally().of_instance(leaving);
     assert!(on_it > 0, "{:?}", held.progress().tally());
-
-    let mut stay = stage.story.endpoints();
-    stay.retain(|endpoint| endpoint.pod != leaving);
-    stage.publish(&stay)?;
+    assert_eq!(stage.scale_v2(1)?, [leaving]);
 
     let tally = stage.connect(200)?;
     weights.hold_for(&tally)?;
@@ -103,14 +100,12 @@ fn an_endpoint_that_leaves_keeps_its_connections_and_gets_no_new_ones() -> Resul
 fn at_the_end_of_its_drain_an_endpoint_s_connections_are_reset_at_once() -> Result<()> {
     let extras = Extras { drain: Some("2s") };
     let weights = Weights { v1: 50, v2: 50 };
-    let stage = Stage::new(&Setting { weights, pods: (1, 2), extras, ..Setting::new(Hook::Tc, false) })?;
+    let mut stage = Stage::new(&Setting { weights, pods: (1, 2), extras, ..Setting::new(Hook::Tc, false) })?;
     let held = stage.hold(100)?;
     let leaving = "helloworld-v2-2";
     let on_it = held.progress().tally().of_instance(leaving);
     assert!(on_it > 0, "{:?}", held.progress().tally());
-    let mut stay = stage.story.endpoints();
-    stay.retain(|endpoint| endpoint.pod != leaving);
-    stage.publish(&stay)?;
+    assert_eq!(stage.scale_v2(1)?, [leaving]);
 
     held.wait("connections of the drained endpoint to end", |so_far| Ok(so_far.tally().failed >= on_it))?;
     held.wait_for_exchanges(200)?; // the others talk on

@@ -42,19 +42,10 @@ struct Figure {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let environment = setup::run()?;
     let clang = clang()?;
-    let release = setup::target_directory().join("release");
+    let release = setup::build(&environment, "canary (release)", &["--bin", "provision", "--release"])?;
     let out = setup::target_directory().join("yardstick");
     std::fs::create_dir_all(&out)?;
-    setup::step("build canary and the yardstick (release)", || {
-        process::run(&mut environment.cargo(&[
-            "build",
-            "--quiet",
-            "--release",
-            "-p",
-            "canary-tests",
-            "--bin",
-            "provision",
-        ]))?;
+    setup::step("build the yardstick", || {
         let mut make = environment.command("make");
         make.args(["--quiet", "-C", "yardstick"]).arg(format!("OUT={}", out.display())).arg(format!("CLANG={clang}"));
         process::run(&mut make)?;

@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::{process, setup};
+use crate::setup;
 
 /// What to show. The meaning is the demo's; here are only the names.
 #[derive(Debug, Args)]
@@ -29,20 +29,8 @@ pub(crate) struct Options {
 /// Shows the demo. Returns only when it could not be started.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let environment = setup::run()?;
-    setup::step("build canary and the demo (release)", || {
-        process::run(&mut environment.cargo(&[
-            "build",
-            "--quiet",
-            "--release",
-            "-p",
-            "canary-user",
-            "-p",
-            "canary-tests",
-            "--bins",
-        ]))?;
-        Ok("ready".to_owned())
-    })?;
-    let release = setup::target_directory().join("release");
+    let arguments = ["-p", "canary-user", "--bins", "--release"];
+    let release = setup::build(&environment, "canary and the demo (release)", &arguments)?;
     let mut demo = environment.command(&release.join("demo").to_string_lossy());
     demo.args(["--connections", &options.connections.to_string()])
         .args(["--weights", &options.weights])

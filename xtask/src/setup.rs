@@ -66,6 +66,17 @@ pub(crate) fn target_directory() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| process::root().join("target"), PathBuf::from)
 }
 
+/// Builds the workspace's programs, `what` in words, with these further arguments of `cargo build`; returns the directory
+/// that they are in.
+pub(crate) fn build(environment: &Environment, what: &str, arguments: &[&str]) -> Result<PathBuf> {
+    step(&format!("build {what}"), || {
+        process::run(environment.cargo(&["build", "--quiet", "-p", "canary-tests"]).args(arguments))?;
+        Ok("ready".to_owned())
+    })?;
+    let profile = if arguments.contains(&"--release") { "release" } else { "debug" };
+    Ok(target_directory().join(profile))
+}
+
 /// Does one step of set-up and says what it came to and how long it took.
 pub(crate) fn step(name: &str, work: impl FnOnce() -> Result<String>) -> Result<()> {
     let started = Instant::now();

@@ -1,5 +1,5 @@
 //! `cargo xtask test`: every tier, each test by name, one closing line.
-use std::{fs, path::PathBuf};
+use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
@@ -128,19 +128,8 @@ pub(crate) fn run(options: &Options) -> bool {
 
 fn prepare() -> Result<Environment> {
     let mut environment = setup::run()?;
-    setup::step("build canary and the servers and clients of the tests", || {
-        process::run(&mut environment.cargo(&[
-            "build",
-            "--quiet",
-            "-p",
-            "canary-user",
-            "-p",
-            "canary-tests",
-            "--bins",
-        ]))?;
-        Ok("ready".to_owned())
-    })?;
-    let canary: PathBuf = setup::target_directory().join("debug/canary");
+    let what = "canary and the servers and clients of the tests";
+    let canary = setup::build(&environment, what, &["-p", "canary-user", "--bins"])?.join("canary");
     ensure!(canary.is_file(), "cargo did not build {}", canary.display());
     environment.set("CANARY_BIN", canary);
     Ok(environment)
