@@ -32,10 +32,13 @@ pub use self::{
     maps::MapFailure,
     report::{
         Applied, Attach, Attached, Capacity, Counters, Counts, EndpointCounts, FlowRecord, Hook, IdleTimeouts,
-        MapMemory, Probe, Settings, SplitCounts, Trace,
+        MapMemory, Probe, Refused, Settings, SplitCounts, Trace,
     },
 };
-use self::{layout::Names, maps::Maps};
+use self::{
+    layout::{Lowered, Names},
+    maps::Maps,
+};
 use crate::state::State;
 
 /// The loaded programs, their maps and links.
@@ -122,12 +125,12 @@ impl Dataplane {
     /// Observes the maps, compares them with `wanted` and writes the difference.
     ///
     /// # Errors
-    /// A state that does not fit is refused before anything is written. A write that fails leaves a prefix of the plan,
-    /// which is sound, and which the next pass completes.
+    /// An unsound state is refused before anything is written. A write that fails leaves a prefix of the plan, which is
+    /// sound, and which the next pass completes. A service that does not fit is no error: see [`Applied::refused`].
     pub fn apply(&mut self, wanted: &State) -> Result<Applied, DataplaneError> {
         let begin = Instant::now();
         let observed = self.maps.observe()?;
-        let (tables, names) = layout::lower(&observed, wanted, now())?;
+        let Lowered { tables, names, refused } = layout::lower(&observed, wanted, now(), &self.names)?;
         let ops = plan::diff(&observed, &tables);
         // Slots that the last plan gave up may be written now only if no program still reads them.
         if self.grace_due && !ops.is_empty() {
@@ -139,7 +142,9 @@ impl Dataplane {
             self.grace_due = true;
         }
         self.names = names;
-        Ok(Applied { operations: ops.len(), micros: u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX) })
+        let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let refused = refused.into_iter().map(|(service, why)| Refused { service, why: why.to_string() }).collect();
+        Ok(Applied { operations: ops.len(), micros, refused })
     }
 
     /// The writes that `apply` would make, one line each; writes nothing.
@@ -148,8 +153,8 @@ impl Dataplane {
     /// As for [`Self::apply`].
     pub fn plan(&self, wanted: &State) -> Result<Vec<String>, DataplaneError> {
         let observed = self.maps.observe()?;
-        let (tables, _) = layout::lower(&observed, wanted, now())?;
-        Ok(plan::diff(&observed, &tables).iter().map(ToString::to_string).collect())
+        let lowered = layout::lower(&observed, wanted, now(), &self.names)?;
+        Ok(plan::diff(&observed, &lowered.tables).iter().map(ToString::to_string).collect())
     }
 
     /// Differences between `wanted` and what the maps hold, one sentence each; empty when they agree.

@@ -65,7 +65,7 @@ impl Kernel for FakeKernel {
         }
         let operations = usize::from(inside.state != *wanted);
         inside.state = wanted.clone();
-        Ok(Applied { operations, micros: 1 })
+        Ok(Applied { operations, micros: 1, refused: Vec::new() })
     }
     fn plan(&self, wanted: &State) -> Result<Vec<String>, KernelError> {
         let same = self.inside().state == *wanted;

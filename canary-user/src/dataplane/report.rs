@@ -163,6 +163,17 @@ pub struct Applied {
     pub operations: usize,
     /// How long they took, in microseconds.
     pub micros: u64,
+    /// Services that have no room as they are wanted. They keep what they had, all of it, and try again.
+    pub refused: Vec<Refused>,
+}
+
+/// A service that the data plane did not take as it was wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// Which.
+    pub service: ServiceId,
+    /// Why: what is full, or too large.
+    pub why: String,
 }
 
 /// A packet to trace: what a client would send first.

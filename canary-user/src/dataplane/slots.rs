@@ -1,58 +1,85 @@
 //! Free slots and free ranges of slots. Pure.
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::layout::LayoutError;
+/// A pool is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Full {
+    /// What there is none left of.
+    pub(crate) what: &'static str,
+    /// How many there are.
+    pub(crate) limit: u32,
+}
 
 /// Slots of one map, taken one at a time, lowest first.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    what: &'static str,
-    limit: u32,
+    full: Full,
     used: BTreeSet<u32>,
     next: u32,
+    /// Taken since the last `commit`, and what `next` was then.
+    taken: Vec<u32>,
+    mark: u32,
 }
 
 impl Slots {
     /// All slots below `limit` but those that are `used`.
     pub(crate) fn new(what: &'static str, limit: u32, used: impl Iterator<Item = u32>) -> Self {
-        Self { what, limit, used: used.collect(), next: 0 }
+        Self { full: Full { what, limit }, used: used.collect(), next: 0, taken: Vec::new(), mark: 0 }
     }
 
-    /// A free slot; `object` is who gets none.
-    pub(crate) fn take(&mut self, object: impl Fn() -> String) -> Result<u32, LayoutError> {
-        while self.next < self.limit {
+    /// A free slot.
+    pub(crate) fn take(&mut self) -> Result<u32, Full> {
+        while self.next < self.full.limit {
             let slot = self.next;
             self.next += 1;
             if self.used.insert(slot) {
+                self.taken.push(slot);
                 return Ok(slot);
             }
         }
-        Err(LayoutError::Full { object: object(), what: self.what, limit: self.limit })
+        Err(self.full)
+    }
+
+    /// Keeps what was taken since the last call.
+    pub(crate) fn commit(&mut self) {
+        self.taken.clear();
+        self.mark = self.next;
+    }
+
+    /// Gives it back.
+    pub(crate) fn roll_back(&mut self) {
+        for slot in self.taken.drain(..) {
+            self.used.remove(&slot);
+        }
+        self.next = self.mark;
     }
 }
 
 /// Slots of one map, taken in blocks that lie together: first fit.
 #[derive(Debug)]
 pub(crate) struct Ranges {
-    what: &'static str,
-    limit: u32,
+    full: Full,
     /// First slot → length of the blocks in use, neighbours merged.
     used: BTreeMap<u32, u32>,
-    /// Nothing fits below, for blocks at least as long as any asked for since.
+    /// Where the search begins.
     next: u32,
+    /// Taken since the last `commit` (first slot, length), not merged yet, and what `next` was then.
+    taken: Vec<(u32, u32)>,
+    mark: u32,
 }
 
 impl Ranges {
     /// All slots below `limit` but those in the blocks (first slot, length) that are `used`.
     pub(crate) fn new(what: &'static str, limit: u32, used: impl Iterator<Item = (u32, u32)>) -> Self {
-        let mut ranges = Self { what, limit, used: BTreeMap::new(), next: 0 };
+        let full = Full { what, limit };
+        let mut ranges = Self { full, used: BTreeMap::new(), next: 0, taken: Vec::new(), mark: 0 };
         for (at, len) in used {
-            ranges.mark(at, len);
+            ranges.merge(at, len);
         }
         ranges
     }
 
-    fn mark(&mut self, at: u32, len: u32) {
+    fn merge(&mut self, at: u32, len: u32) {
         if len == 0 {
             return;
         }
@@ -65,16 +92,36 @@ impl Ranges {
         self.used.insert(at, len);
     }
 
-    /// The first slot of a free block; `object` is who gets none.
-    pub(crate) fn take(&mut self, len: u32, object: impl Fn() -> String) -> Result<u32, LayoutError> {
+    /// The first slot of a free block.
+    pub(crate) fn take(&mut self, len: u32) -> Result<u32, Full> {
         for from in [self.next, 0] {
             if let Some(at) = self.fit(from, len) {
-                self.mark(at, len);
+                if len > 0 {
+                    self.used.insert(at, len);
+                    self.taken.push((at, len));
+                }
                 self.next = at + len;
                 return Ok(at);
             }
         }
-        Err(LayoutError::Full { object: object(), what: self.what, limit: self.limit })
+        Err(self.full)
+    }
+
+    /// Keeps what was taken since the last call.
+    pub(crate) fn commit(&mut self) {
+        for (at, len) in std::mem::take(&mut self.taken) {
+            self.used.remove(&at);
+            self.merge(at, len);
+        }
+        self.mark = self.next;
+    }
+
+    /// Gives it back.
+    pub(crate) fn roll_back(&mut self) {
+        for (at, _) in self.taken.drain(..) {
+            self.used.remove(&at);
+        }
+        self.next = self.mark;
     }
 
     fn fit(&self, from: u32, len: u32) -> Option<u32> {
@@ -88,7 +135,7 @@ impl Ranges {
             }
             at = start + length;
         }
-        at.checked_add(len).filter(|&end| end <= self.limit).map(|_| at)
+        at.checked_add(len).filter(|&end| end <= self.full.limit).map(|_| at)
     }
 }
 
@@ -101,9 +148,24 @@ mod tests {
     #[test]
     fn the_lowest_free_slot_comes_first() {
         let mut slots = Slots::new("things", 4, [1].into_iter());
-        let mut take = || slots.take(|| "it".into());
-        assert_eq!([take(), take(), take()], [Ok(0), Ok(2), Ok(3)]);
-        assert_eq!(take().unwrap_err().to_string(), "it: no room for things, all 4 are taken");
+        assert_eq!([slots.take(), slots.take(), slots.take()], [Ok(0), Ok(2), Ok(3)]);
+        assert_eq!(slots.take(), Err(Full { what: "things", limit: 4 }));
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let mut slots = Slots::new("things", 4, [1].into_iter());
+        let mut ranges = Ranges::new("blocks", 8, [(2, 2)].into_iter());
+        assert_eq!((slots.take(), ranges.take(2)), (Ok(0), Ok(0)));
+        slots.commit();
+        ranges.commit();
+        for _ in 0..3 {
+            assert_eq!([slots.take(), slots.take()], [Ok(2), Ok(3)]);
+            assert_eq!([ranges.take(3), ranges.take(1)], [Ok(4), Ok(7)]);
+            assert!(slots.take().is_err() && ranges.take(1).is_err());
+            slots.roll_back();
+            ranges.roll_back();
+        }
     }
 
     proptest! {
@@ -118,7 +180,7 @@ mod tests {
             let mut ranges = Ranges::new("things", 64, blocks.into_iter());
             let mut taken = marks;
             for len in wanted {
-                if let Ok(at) = ranges.take(len, String::new) {
+                if let Ok(at) = ranges.take(len) {
                     for slot in at..at + len {
                         prop_assert!(slot < 64);
                         prop_assert!(taken.insert(slot), "slot {slot} twice");

@@ -52,6 +52,20 @@ impl Tables {
         endpoint.generation != 0 && (endpoint.drain_by == 0 || now < endpoint.drain_by)
     }
 
+    /// Takes over what `part` holds.
+    pub(crate) fn absorb(&mut self, part: Self) {
+        self.frontends.extend(part.frontends);
+        self.services.extend(part.services);
+        self.rules.extend(part.rules);
+        self.splits.extend(part.splits);
+        self.leaves.extend(part.leaves);
+        self.nodes.extend(part.nodes);
+        self.versions.extend(part.versions);
+        self.groups.extend(part.groups);
+        self.members.extend(part.members);
+        self.endpoints.extend(part.endpoints);
+    }
+
     /// Nodes below `root`, itself included.
     pub(crate) fn tree(&self, root: u32) -> BTreeSet<u32> {
         let mut seen = BTreeSet::new();

@@ -1,12 +1,15 @@
 //! Laying out and planning: closed at every prefix, nothing to do when nothing changed, slots that stay.
+mod room;
+
 use std::net::IpAddr;
 
+use canary_common::abi::LEAF;
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     dataplane::plan::{Op, diff},
-    state::{Family, Frontend, Protocol, Rule as StateRule, Split as StateSplit, Version},
+    state::{Choosing, DeadVersion, Family, Frontend, Protocol, Rule as StateRule, Split as StateSplit, Version},
 };
 
 fn id(name: &str) -> ServiceId {
@@ -75,8 +78,20 @@ fn observed(tables: &Tables) -> Tables {
     seen
 }
 
+/// The tables for a state that fits.
+fn lowered(from: &Tables, state: &State, now: u32) -> Tables {
+    let lowered = lower(from, state, now, &Names::default()).unwrap();
+    assert_eq!(lowered.refused, []);
+    lowered.tables
+}
+
+/// Why the only service has no place.
+fn refusal(from: &Tables, state: &State, now: u32) -> LayoutError {
+    lower(from, state, now, &Names::default()).unwrap().refused.pop().unwrap().1
+}
+
 fn laid(from: &Tables, state: &State, now: u32) -> Tables {
-    let wanted = lower(from, state, now).unwrap().0;
+    let wanted = lowered(from, state, now);
     let mut tables = from.clone();
     for op in diff(from, &wanted) {
         tables.apply(&op);
@@ -124,7 +139,7 @@ proptest! {
     fn every_prefix_of_a_plan_is_closed(states in prop::collection::vec(any_state(), 2..5)) {
         let mut now = Tables::default();
         for (tick, state) in (100..).step_by(17).zip(states) {
-            let (wanted, _) = lower(&now, &state, tick).unwrap();
+            let wanted = lowered(&now, &state, tick);
             let reachable_before = now.clone();
             let mut live = now.clone();
             for op in diff(&now, &wanted) {
@@ -146,7 +161,7 @@ proptest! {
             }
             now = observed(&live);
             prop_assert_eq!(&now, &observed(&wanted));
-            prop_assert_eq!(diff(&now, &lower(&now, &state, tick + 1).unwrap().0), []);
+            prop_assert_eq!(diff(&now, &lowered(&now, &state, tick + 1)), []);
         }
     }
 }
@@ -155,7 +170,7 @@ proptest! {
 fn new_weights_are_a_new_split_and_the_endpoints_stay() {
     let versions = [("v1", version([(1, 1), (2, 1)])), ("v2", version([(3, 1)]))];
     let before = laid(&Tables::default(), &state(vec![split(&[("v1", 90), ("v2", 10)])], &versions), 5);
-    let (wanted, _) = lower(&before, &state(vec![split(&[("v1", 50), ("v2", 50)])], &versions), 6).unwrap();
+    let wanted = lowered(&before, &state(vec![split(&[("v1", 50), ("v2", 50)])], &versions), 6);
     let ops = diff(&before, &wanted);
     assert!(ops.iter().any(|op| matches!(op, Op::FlipRules(..))), "{ops:?}");
     assert!(!ops.iter().any(|op| matches!(op, Op::PutEndpoint(..) | Op::PutGroup(..) | Op::Drain(..))), "{ops:?}");
@@ -169,7 +184,7 @@ fn more_endpoints_leave_the_split_alone() {
         state(vec![split(&[("v1", 9), ("v2", 1)])], &[("v1", version([(1, 1)])), ("v2", v2)])
     };
     let before = laid(&Tables::default(), &with(&[3]), 5);
-    let (wanted, _) = lower(&before, &with(&[3, 4, 5]), 6).unwrap();
+    let wanted = lowered(&before, &with(&[3, 4, 5]), 6);
     let ops = diff(&before, &wanted);
     assert!(!ops.iter().any(|op| matches!(op, Op::PutSplit(..) | Op::FlipRules(..))), "{ops:?}");
     assert_eq!(ops.iter().filter(|op| matches!(op, Op::FlipGroup(..))).count(), 1);
@@ -216,6 +231,6 @@ fn limits_name_the_object() {
     let many: Vec<(String, u32)> = (0..65).map(|n| (format!("v{n:02}"), 1)).collect();
     let split = StateSplit { choosing: Choosing::Exact, dead: DeadVersion::Fail, weights: many.clone() };
     let versions: Vec<(&str, Version)> = many.iter().map(|(name, _)| (name.as_str(), version([(1, 1)]))).collect();
-    let error = lower(&Tables::default(), &state(vec![split], &versions), 1).unwrap_err();
+    let error = refusal(&Tables::default(), &state(vec![split], &versions), 1);
     assert_eq!(error.to_string(), "default/a:80/tcp rule 0: 65 versions, but 64 are the limit");
 }

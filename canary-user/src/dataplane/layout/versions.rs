@@ -29,10 +29,11 @@ impl Layout<'_> {
         let hash = version_hash(id, name);
         let slot = match self.versions.get(&hash) {
             Some(&slot) => slot,
-            None => self.version_slots.take(object)?,
+            None => self.pools.versions.take().map_err(LayoutError::full(object()))?,
         };
-        self.versions.insert(hash, slot);
-        if self.names.versions.insert(slot, (id.clone(), name.into())).is_some() {
+        self.part_versions.insert(name.into(), slot);
+        let named = self.part_names.versions.insert(slot, (id.clone(), name.into())).is_some();
+        if named || self.names.versions.contains_key(&slot) {
             return Err(LayoutError::Unsound { object: object(), problem: "has the same hash as another version" });
         }
         if version.endpoints.len() > limits::ENDPOINTS_PER_VERSION as usize {
@@ -50,7 +51,7 @@ impl Layout<'_> {
         let had = self.observed.versions.get(&slot).map_or(0, |it| it.group);
         let group = if version.endpoints.is_empty() && holds { self.keep_group(had) } else { 0 };
         let group = if version.endpoints.is_empty() { group } else { self.group(slot, had, version, keyed, &object)? };
-        self.wanted.versions.insert(slot, VersionSlot { name_hash: hash, group });
+        self.part.versions.insert(slot, VersionSlot { name_hash: hash, group });
         self.drains.insert(slot, ticks(version.drain_seconds));
         Ok(())
     }
@@ -87,7 +88,8 @@ impl Layout<'_> {
                 .ok_or_else(|| LayoutError::Unsound { object: object(), problem: "all endpoints have weight zero" })?;
             self.place_tree(tree.root, &tree.nodes, 0, object)?
         };
-        let ring_at = if ring_len == 0 { 0 } else { self.member_ranges.take(ring_len, object)? };
+        let ring_at =
+            if ring_len == 0 { 0 } else { self.pools.members.take(ring_len).map_err(LayoutError::full(object()))? };
         if ring_len > 0 {
             let names: Vec<(u64, u32)> = wanted
                 .endpoints
@@ -96,37 +98,38 @@ impl Layout<'_> {
                 .collect();
             let entries = ring(&names, ring_len);
             let slots = entries.iter().filter_map(|&entry| members.get(entry as usize).copied()).collect();
-            self.wanted.members.insert(ring_at, slots);
+            self.part.members.insert(ring_at, slots);
         }
-        let members_at = self.member_ranges.take(members_len, object)?;
-        self.wanted.members.insert(members_at, members);
-        let slot = self.group_slots.take(object)?;
+        let members_at = self.pools.members.take(members_len).map_err(LayoutError::full(object()))?;
+        self.part.members.insert(members_at, members);
+        let slot = self.pools.groups.take().map_err(LayoutError::full(object()))?;
         let group = Group { members: members_at, members_len, ring: ring_at, ring_len, root, digest };
-        self.wanted.groups.insert(slot, group);
+        self.part.groups.insert(slot, group);
         Ok(slot)
     }
 
-    fn keep_group(&mut self, slot: u32) -> u32 {
+    /// Keeps a group that packets use now; returns it, or the empty one if there is none.
+    pub(super) fn keep_group(&mut self, slot: u32) -> u32 {
         let Some(group) = self.observed.groups.get(&slot) else { return 0 };
         for (at, len) in [(group.members, group.members_len), (group.ring, group.ring_len)] {
             if let Some(list) = self.observed.members.get(&at).filter(|_| len > 0) {
-                self.wanted.members.insert(at, list.clone());
+                self.part.members.insert(at, list.clone());
             }
         }
         if group.root != EVEN {
             self.keep_tree(group.root);
         }
-        self.wanted.groups.insert(slot, *group);
+        self.part.groups.insert(slot, *group);
         slot
     }
 
     fn endpoint(&mut self, version: u32, addr: SocketAddr, object: &impl Fn() -> String) -> Result<u32, LayoutError> {
         let slot = match self.endpoints.get(&(version, addr)) {
             Some(&slot) => slot,
-            None => self.endpoint_slots.take(object)?,
+            None => self.pools.endpoints.take().map_err(LayoutError::full(object()))?,
         };
-        self.endpoints.insert((version, addr), slot);
-        let endpoint = self.wanted.endpoints.entry(slot).or_default();
+        let had = self.wanted.endpoints.get(&slot).copied().unwrap_or_default();
+        let endpoint = self.part.endpoints.entry(slot).or_insert(had);
         let fresh = !Tables::endpoint_in_use(endpoint, self.now)
             || endpoint.version != version
             || address::socket(endpoint.addr_be, endpoint.port_be) != addr;
