@@ -41,7 +41,12 @@ pub enum What {
     /// New or changed objects, as (name for messages, text).
     Apply(Vec<(PathBuf, String)>),
     /// Objects to remove.
-    Delete(Vec<Target>),
+    Delete {
+        /// The objects.
+        targets: Vec<Target>,
+        /// Those that are not there are passed over.
+        ignore_missing: bool,
+    },
     /// Take back an entry of the history; the newest when `None`.
     Undo(Option<u64>),
 }

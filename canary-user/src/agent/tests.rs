@@ -86,6 +86,10 @@ fn set(weights: &[(&str, u32)]) -> What {
     What::SetWeights { service: "helloworld".into(), rule: None, weights: pairs(weights) }
 }
 
+fn delete(target: &Target) -> What {
+    What::Delete { targets: vec![target.clone()], ignore_missing: false }
+}
+
 fn pairs(weights: &[(&str, u32)]) -> Vec<(String, u32)> {
     weights.iter().map(|&(name, weight)| (name.to_owned(), weight)).collect()
 }
@@ -306,10 +310,10 @@ fn apply_and_delete_objects() {
     assert_eq!(world.weights(), pairs(&[("v1", 1), ("v2", 1)]));
 
     let target = Target { kind: "service".into(), namespace: "default".into(), name: "other".into() };
-    world.edit(What::Delete(vec![target.clone()])).unwrap();
+    world.edit(delete(&target)).unwrap();
     assert!(!world.path("service-default-other.yaml").exists());
     assert_eq!(world.kernel.inside().state.services.len(), 1);
-    assert_eq!(world.edit(What::Delete(vec![target])).unwrap_err().code(), "not-found");
+    assert_eq!(world.edit(delete(&target)).unwrap_err().code(), "not-found");
 }
 
 #[test]

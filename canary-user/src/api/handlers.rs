@@ -127,7 +127,9 @@ pub(super) async fn delete(State(agent): Agent, Extension(author): Extension<Aut
         namespace: object.namespace,
         name: object.name,
     };
-    edit(&agent, author, What::Delete(asked.objects.into_iter().map(target).collect()), asked.dry_run).await
+    let targets = asked.objects.into_iter().map(target).collect();
+    let what = What::Delete { targets, ignore_missing: asked.ignore_not_found };
+    edit(&agent, author, what, asked.dry_run).await
 }
 
 pub(super) async fn undo(State(agent): Agent, Extension(author): Extension<Author>, body: Body) -> Answer<EditedV1> {

@@ -5,8 +5,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::agent::settings::{Options, PIN};
 
+mod change;
 #[cfg(test)]
 mod tests;
+
+pub use change::{ApplyArgs, DeleteArgs, SetWeightArgs, UndoArgs};
 
 /// Exit codes, as every help page ends with.
 pub const EXIT_CODES: &str = "\
@@ -192,43 +195,6 @@ pub struct AgentArgs {
     pub options: Options,
 }
 
-/// `canary apply`.
-#[derive(Debug, Args)]
-pub struct ApplyArgs {
-    /// File, directory (its *.yaml, *.yml and *.json), or - for standard input; may be repeated.
-    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", required = true)]
-    pub files: Vec<PathBuf>,
-    /// Change nothing; show the map writes that it would take.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Form of the output.
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// `canary delete`.
-#[derive(Debug, Args)]
-pub struct DeleteArgs {
-    /// Kind, such as `virtualservice` or `vs`.
-    #[arg(required_unless_present = "files", requires = "names")]
-    pub kind: Option<String>,
-    /// Names, `NAME` or `NAMESPACE/NAME`.
-    #[arg(value_name = "NAME")]
-    pub names: Vec<String>,
-    /// Namespace of names without one.
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
-    pub namespace: String,
-    /// Delete the objects of this file or directory, or - for standard input; may be repeated.
-    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", conflicts_with = "kind")]
-    pub files: Vec<PathBuf>,
-    /// Change nothing; show the map writes that it would take.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Form of the output.
-    #[command(flatten)]
-    pub output: Output,
-}
-
 /// What `canary get` lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Resource {
@@ -267,43 +233,11 @@ pub struct GetArgs {
     pub output: Output,
 }
 
-/// `canary set-weight`.
-#[derive(Debug, Args)]
-pub struct SetWeightArgs {
-    /// Service: `helloworld`, `default/helloworld` or as `canary get services` shows it.
-    pub service: String,
-    /// Weights of all versions of the rule, such as `v1=90 v2=10`.
-    #[arg(value_name = "VERSION=WEIGHT", required = true, value_parser = parse_weight)]
-    pub weights: Vec<(String, u32)>,
-    /// Rule, where the VirtualService has several.
-    #[arg(long, value_name = "NAME")]
-    pub rule: Option<String>,
-    /// Change nothing; show the map writes that it would take.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Form of the output.
-    #[command(flatten)]
-    pub output: Output,
-}
-
 /// `canary history`.
 #[derive(Debug, Args)]
 pub struct HistoryArgs {
     /// Only of this service.
     pub service: Option<String>,
-    /// Form of the output.
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// `canary undo`.
-#[derive(Debug, Args)]
-pub struct UndoArgs {
-    /// Number of the entry, as `canary history` shows it [default: the newest that is not undone].
-    pub entry: Option<u64>,
-    /// Change nothing; show the map writes that it would take.
-    #[arg(long)]
-    pub dry_run: bool,
     /// Form of the output.
     #[command(flatten)]
     pub output: Output,
@@ -373,18 +307,6 @@ pub struct DetachArgs {
     /// Directory of the pins.
     #[arg(long, value_name = "DIR", default_value = PIN)]
     pub pin: PathBuf,
-}
-
-fn parse_weight(text: &str) -> Result<(String, u32), String> {
-    let (version, weight) =
-        text.split_once('=').ok_or_else(|| format!("`{text}` is not VERSION=WEIGHT such as `v2=10`"))?;
-    if version.is_empty() {
-        return Err(format!("`{text}` names no version"));
-    }
-    let weight = weight
-        .parse()
-        .map_err(|_| format!("`{weight}` is not a weight: a whole number from 0 to {}, without %", u32::MAX))?;
-    Ok((version.into(), weight))
 }
 
 fn parse_client(text: &str) -> Result<std::net::SocketAddr, String> {

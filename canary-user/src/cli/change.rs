@@ -6,11 +6,15 @@ use std::{
 };
 
 use crate::{
-    api::dto::{ApplyV1, DeleteV1, EditedV1, FileV1, ObjectV1, SetWeightsV1, UndoV1, WeightV1},
+    agent::{edit::EditError, pass},
+    api::{
+        dto::{ApplyV1, DeleteV1, EditedV1, FileV1, ObjectV1, SetWeightsV1, UndoV1, WeightV1},
+        error::ApiError,
+    },
     cli::{
         Exit, Failure,
         args::{ApplyArgs, DeleteArgs, Format, Output, SetWeightArgs, UndoArgs},
-        client::Client,
+        client::{Client, ClientError},
         output::{Paint, Screen},
         rows,
     },
@@ -32,13 +36,20 @@ pub(super) fn delete(client: &Client, screen: &mut Screen<'_>, args: &DeleteArgs
             objects.push(ObjectV1 { kind: kind.into(), namespace: namespace.into(), name: name.into() });
         }
     }
+    let mut diagnostics = Vec::new();
     for file in texts(&args.files)? {
         let parsed = source::parse(&file.text, Path::new(&file.name));
+        diagnostics.extend(pass::errors(&parsed.diagnostics).cloned());
         objects.extend(parsed.objects.into_iter().map(|object| ObjectV1 {
             kind: object.kind,
             namespace: object.namespace,
             name: object.name,
         }));
+    }
+    // What cannot be read may name objects too: half of what was meant is not what was meant.
+    if !diagnostics.is_empty() {
+        let refused = ApiError::from(EditError::Invalid { diagnostics });
+        return Err(ClientError::Refused(refused.body).into());
     }
     if objects.is_empty() {
         return Err(Failure::new(
@@ -46,7 +57,8 @@ pub(super) fn delete(client: &Client, screen: &mut Screen<'_>, args: &DeleteArgs
             "name a kind and a name, or a file with objects",
         ));
     }
-    let edited: EditedV1 = client.post("/v1/delete", &DeleteV1 { objects, dry_run: args.dry_run })?;
+    let asked = DeleteV1 { objects, ignore_not_found: args.ignore_not_found, dry_run: args.dry_run };
+    let edited: EditedV1 = client.post("/v1/delete", &asked)?;
     report(screen, &edited, args.output)
 }
 

@@ -217,6 +217,30 @@ fn apply_and_delete_as_people_see_them() {
 }
 
 #[test]
+fn a_delete_of_what_cannot_be_read_or_is_not_there_changes_nothing() {
+    let whole = Whole::start();
+    let files = || fs::read_dir(&whole.settings.config).unwrap().count();
+    let before = files();
+    let half = whole.dir.path().join("half.yaml");
+    fs::write(&half, format!("{SERVICE}---\nkind: [\n")).unwrap();
+    let line = format!("-f {}", half.display());
+    let (exit, text) = canary(&whole, &format!("delete {line}"));
+    assert_eq!((exit, files()), (Exit::Failed, before), "{text}");
+    assert!(text.contains("1 error in what was given\n  error [CAN0101] "), "{text}");
+    assert_eq!(text, canary(&whole, &format!("apply {line}")).1, "the two say the same");
+
+    let (exit, text) = canary(&whole, "delete pod helloworld-v1-2 nobody");
+    assert_eq!((exit, text.as_str()), (Exit::Failed, "error: there is no Pod default/nobody\n"));
+    let pods = || canary(&whole, "get endpoints -o name").1.lines().count();
+    assert_eq!(pods(), 4, "all or nothing");
+    let (exit, text) = canary(&whole, "delete pod helloworld-v1-2 nobody helloworld-v1-2 --ignore-not-found");
+    assert_eq!(exit, Exit::Done, "{text}");
+    assert!(text.starts_with("Pod default/helloworld-v1-2 deleted\nin force ("), "{text}");
+    assert_eq!(pods(), 3);
+    assert_eq!(canary(&whole, "delete pod nobody --ignore-not-found").0, Exit::Done);
+}
+
+#[test]
 fn compile_is_canonical_and_needs_no_agent() {
     let mut whole = Whole::start();
     whole.stop();

@@ -54,14 +54,14 @@ impl What {
         match self {
             Self::SetWeights { .. } => Action::SetWeight,
             Self::Apply(_) => Action::Apply,
-            Self::Delete(_) => Action::Delete,
+            Self::Delete { .. } => Action::Delete,
             Self::Undo(_) => Action::Undo,
         }
     }
 
     /// Whether errors that it makes elsewhere are reasons to refuse it. As with kubectl, what others refer to may be deleted.
     pub(crate) fn must_be_valid(&self) -> bool {
-        !matches!(self, Self::Delete(_))
+        !matches!(self, Self::Delete { .. })
     }
 
     pub(crate) fn draft(&self, ground: &Ground<'_>) -> Result<Draft, EditError> {
@@ -71,7 +71,7 @@ impl What {
                 set_weights(&[(object, rule.as_deref(), weights.clone())])
             }
             Self::Apply(files) => ground.apply(files),
-            Self::Delete(targets) => ground.delete(targets),
+            Self::Delete { targets, ignore_missing } => ground.delete(targets, *ignore_missing),
             Self::Undo(id) => ground.undo(*id),
         }
     }
@@ -117,22 +117,26 @@ impl<'a> Ground<'a> {
         Ok(draft)
     }
 
-    fn delete(&self, targets: &[Target]) -> Result<Draft, EditError> {
+    fn delete(&self, targets: &[Target], ignore_missing: bool) -> Result<Draft, EditError> {
         let mut texts = Texts::default();
         let mut draft = Draft::default();
         for target in targets {
-            let object = self
-                .snapshot
-                .objects
-                .iter()
-                .find(|there| {
-                    there.kind.eq_ignore_ascii_case(&target.kind)
-                        && there.namespace == target.namespace
-                        && there.name == target.name
-                })
-                .ok_or_else(|| EditError::NotFound {
-                    object: format!("{} {}/{}", target.kind, target.namespace, target.name),
-                })?;
+            let found = self.snapshot.objects.iter().find(|there| {
+                there.kind.eq_ignore_ascii_case(&target.kind)
+                    && there.namespace == target.namespace
+                    && there.name == target.name
+            });
+            let Some(object) = found else {
+                if ignore_missing {
+                    continue;
+                }
+                let object = format!("{} {}/{}", target.kind, target.namespace, target.name);
+                return Err(EditError::NotFound { object });
+            };
+            // Named twice, such as in two of the files.
+            if draft.objects.iter().any(|(id, _)| *id == object.id()) {
+                continue;
+            }
             let file = &object.origin.file;
             let text = texts.read(file)?;
             let rest = documents::replace(&text, file, &object.id(), None)?;

@@ -56,6 +56,9 @@ pub struct FileV1 {
 pub struct DeleteV1 {
     /// Objects.
     pub objects: Vec<ObjectV1>,
+    /// Pass over objects that are not there.
+    #[serde(default)]
+    pub ignore_not_found: bool,
     /// Change nothing, answer what would happen.
     #[serde(default)]
     pub dry_run: bool,

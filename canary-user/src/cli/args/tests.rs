@@ -1,7 +1,7 @@
 //! The grammar is sound, and its examples are true.
 use clap::CommandFactory;
 
-use super::*;
+use super::{change::parse_weight, *};
 
 #[test]
 fn the_grammar_is_sound_and_every_command_has_an_example() {
