@@ -13,9 +13,8 @@ use crate::{
     state::ServiceId,
 };
 
+mod attempt;
 mod draft;
-
-pub(crate) use draft::{Ground, new_errors, not_enforced, want_strictly};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +45,8 @@ pub enum What {
         targets: Vec<Target>,
         /// Those that are not there are passed over.
         ignore_missing: bool,
+        /// Also when others refer to them.
+        force: bool,
     },
     /// Take back an entry of the history; the newest when `None`.
     Undo(Option<u64>),
@@ -130,6 +131,12 @@ pub enum EditError {
         /// The errors.
         diagnostics: Vec<Diagnostic>,
     },
+    /// What would be deleted is needed by others.
+    #[error("without what is to be deleted there would be {}", count(diagnostics.len()))]
+    Needed {
+        /// The errors that it would bring.
+        diagnostics: Vec<Diagnostic>,
+    },
     /// The text has no objects.
     #[error("there is no object in what was given")]
     Nothing,
@@ -188,6 +195,7 @@ impl EditError {
             Self::NoRoute { .. } => "no-route",
             Self::Weights(_) => "weights",
             Self::Invalid { .. } => "invalid",
+            Self::Needed { .. } => "needed",
             Self::Nothing => "nothing",
             Self::NotFound { .. } => "not-found",
             Self::Document(_) => "document",
@@ -210,6 +218,9 @@ impl EditError {
             Self::Ambiguous { .. } => "name it in full".into(),
             Self::NoRoute { .. } => "apply a VirtualService with this service as a destination first".into(),
             Self::Invalid { .. } => "correct the errors below; nothing was changed".into(),
+            Self::Needed { .. } => {
+                "delete what refers to it too, or use --force to delete it all the same; nothing was changed".into()
+            }
             Self::Nothing => "give YAML documents with apiVersion, kind and metadata.name".into(),
             Self::Undo(UndoError::Overtaken { .. }) => "undo the later change first, or use `canary set-weight`".into(),
             Self::Undo(UndoError::Unknown { .. }) => "see `canary history`".into(),

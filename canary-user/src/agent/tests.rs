@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::{
     agent::{
-        edit::{Outcome, Target, What},
+        edit::{Edit, Edited, Outcome, Target, What},
         fake::{FakeKernel, SERVICE, helloworld, pods, route},
         settings::parse_attach,
     },
@@ -87,7 +87,7 @@ fn set(weights: &[(&str, u32)]) -> What {
 }
 
 fn delete(target: &Target) -> What {
-    What::Delete { targets: vec![target.clone()], ignore_missing: false }
+    What::Delete { targets: vec![target.clone()], ignore_missing: false, force: false }
 }
 
 fn pairs(weights: &[(&str, u32)]) -> Vec<(String, u32)> {

@@ -128,7 +128,7 @@ pub(super) async fn delete(State(agent): Agent, Extension(author): Extension<Aut
         name: object.name,
     };
     let targets = asked.objects.into_iter().map(target).collect();
-    let what = What::Delete { targets, ignore_missing: asked.ignore_not_found };
+    let what = What::Delete { targets, ignore_missing: asked.ignore_not_found, force: asked.force };
     edit(&agent, author, what, asked.dry_run).await
 }
 

@@ -57,7 +57,7 @@ pub(super) fn delete(client: &Client, screen: &mut Screen<'_>, args: &DeleteArgs
             "name a kind and a name, or a file with objects",
         ));
     }
-    let asked = DeleteV1 { objects, ignore_not_found: args.ignore_not_found, dry_run: args.dry_run };
+    let asked = DeleteV1 { objects, ignore_not_found: args.ignore_not_found, force: args.force, dry_run: args.dry_run };
     let edited: EditedV1 = client.post("/v1/delete", &asked)?;
     report(screen, &edited, args.output)
 }
@@ -86,8 +86,9 @@ pub(super) fn report(screen: &mut Screen<'_>, edited: &EditedV1, output: Output)
         }
         Format::Table | Format::Wide => print(screen, edited)?,
     }
-    // Written is not enough: who sets weights wants them in force.
-    Ok(if edited.not_enforced.is_empty() { Exit::Done } else { Exit::Failed })
+    // Written is not enough: who sets weights wants them in force, and whatever is left behind in order.
+    let errors = edited.diagnostics.iter().any(|found| found.severity == "error");
+    Ok(if edited.not_enforced.is_empty() && !errors { Exit::Done } else { Exit::Failed })
 }
 
 fn print(screen: &mut Screen<'_>, edited: &EditedV1) -> Result<(), Failure> {

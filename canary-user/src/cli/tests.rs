@@ -241,6 +241,30 @@ fn a_delete_of_what_cannot_be_read_or_is_not_there_changes_nothing() {
 }
 
 #[test]
+fn a_delete_of_what_others_refer_to_takes_force() {
+    let whole = Whole::start();
+    for line in ["delete dr helloworld", "delete dr helloworld --dry-run"] {
+        let (exit, text) = canary(&whole, line);
+        assert_eq!(exit, Exit::Failed, "{line}: {text}");
+        assert!(text.starts_with("error: without what is to be deleted there would be "), "{line}: {text}");
+        assert!(text.contains("  error [") && text.contains("--force"), "{line}: {text}");
+    }
+    let split = "v1 90% / v2 10%";
+    assert!(canary(&whole, "get services").1.contains(split), "nothing was changed");
+    let (exit, text) = canary(&whole, "delete dr helloworld --force --dry-run");
+    assert_eq!(exit, Exit::Failed, "{text}");
+    assert!(text.contains("DestinationRule default/helloworld deleted (dry run)\n"), "{text}");
+    assert!(text.contains("error [IST0101] VirtualService default/helloworld"), "{text}");
+    let (exit, text) = canary(&whole, "delete dr helloworld --force");
+    assert_eq!(exit, Exit::Failed, "{text}");
+    assert!(text.contains("DestinationRule default/helloworld deleted\n"), "{text}");
+    assert_eq!(canary(&whole, "status").0, Exit::Failed);
+    // All of it at once leaves nothing behind.
+    let (exit, text) = canary(&whole, "delete vs helloworld");
+    assert_eq!(exit, Exit::Done, "{text}");
+}
+
+#[test]
 fn compile_is_canonical_and_needs_no_agent() {
     let mut whole = Whole::start();
     whole.stop();

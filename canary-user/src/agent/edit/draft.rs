@@ -59,11 +59,6 @@ impl What {
         }
     }
 
-    /// Whether errors that it makes elsewhere are reasons to refuse it. As with kubectl, what others refer to may be deleted.
-    pub(crate) fn must_be_valid(&self) -> bool {
-        !matches!(self, Self::Delete { .. })
-    }
-
     pub(crate) fn draft(&self, ground: &Ground<'_>) -> Result<Draft, EditError> {
         match self {
             Self::SetWeights { service, rule, weights } => {
@@ -71,7 +66,7 @@ impl What {
                 set_weights(&[(object, rule.as_deref(), weights.clone())])
             }
             Self::Apply(files) => ground.apply(files),
-            Self::Delete { targets, ignore_missing } => ground.delete(targets, *ignore_missing),
+            Self::Delete { targets, ignore_missing, .. } => ground.delete(targets, *ignore_missing),
             Self::Undo(id) => ground.undo(*id),
         }
     }
@@ -272,8 +267,9 @@ pub(crate) fn new_errors(old: &Wanted, new: &Wanted) -> Vec<Diagnostic> {
     pass::errors(&new.diagnostics).filter(|found| !known.contains(&key(found))).cloned().collect()
 }
 
-/// Services that one of these objects decides about and that are not enforced as written.
+/// Services that one of these objects decides about and that are not enforced as written, and those that were before.
 pub(crate) fn not_enforced(
+    before: &BTreeMap<ServiceId, ServiceReport>,
     reports: &BTreeMap<ServiceId, ServiceReport>,
     objects: &[(String, Outcome)],
 ) -> Vec<(ServiceId, String)> {
@@ -283,7 +279,8 @@ pub(crate) fn not_enforced(
     };
     reports
         .iter()
-        .filter(|(_, report)| !report.enforced && touched(report))
+        .filter(|(_, report)| !report.enforced)
+        .filter(|(id, report)| touched(report) || before.get(*id).is_some_and(|before| before.enforced))
         .map(|(id, report)| (id.clone(), report.reason.clone().unwrap_or_default()))
         .collect()
 }

@@ -59,6 +59,9 @@ pub struct DeleteV1 {
     /// Pass over objects that are not there.
     #[serde(default)]
     pub ignore_not_found: bool,
+    /// Also when others refer to them.
+    #[serde(default)]
+    pub force: bool,
     /// Change nothing, answer what would happen.
     #[serde(default)]
     pub dry_run: bool,

@@ -37,6 +37,9 @@ pub struct DeleteArgs {
     /// Pass over objects that are not there.
     #[arg(long)]
     pub ignore_not_found: bool,
+    /// Delete also what others refer to, as a VirtualService to a DestinationRule's subsets.
+    #[arg(long)]
+    pub force: bool,
     /// Change nothing; show the map writes that it would take.
     #[arg(long)]
     pub dry_run: bool,
