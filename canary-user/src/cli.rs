@@ -26,6 +26,7 @@ use crate::{
 
 pub mod args;
 mod change;
+mod check;
 pub mod client;
 mod offline;
 pub mod output;
@@ -124,8 +125,8 @@ fn execute(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Command::Undo(args) => change::undo(&client()?, screen, args),
         Command::Analyze(args) => offline::analyze(screen, args),
         Command::Compile(args) => offline::compile(screen, args),
-        Command::Trace(args) => read::trace(&client()?, screen, args),
-        Command::Verify(args) => read::verify(&client()?, screen, args),
+        Command::Trace(args) => check::trace(&client()?, screen, args),
+        Command::Verify(args) => check::verify(&client()?, screen, args),
         Command::Top(args) => top::run(&client()?, args),
         Command::Detach(args) => detach(screen, args),
         Command::Completions { shell } => reference::completions(screen, *shell),

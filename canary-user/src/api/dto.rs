@@ -285,8 +285,25 @@ pub struct VerifyV1 {
     pub agrees: bool,
     /// Differences between the wanted state and the maps.
     pub differences: Vec<String>,
+    /// Services whose rules are not enforced.
+    pub not_enforced: Vec<NotEnforcedV1>,
+    /// Versions that have a share and no endpoints.
+    pub without_endpoints: Vec<WithoutEndpointsV1>,
     /// Splits.
     pub splits: Vec<SplitV1>,
+}
+
+/// A version that has a share and no endpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WithoutEndpointsV1 {
+    /// Service.
+    pub service: String,
+    /// Rule.
+    pub rule: String,
+    /// Version.
+    pub version: String,
+    /// Its share, 0 to 1.
+    pub share: f64,
 }
 
 /// One split: intended, programmed, observed.

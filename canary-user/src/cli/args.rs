@@ -16,7 +16,8 @@ pub const EXIT_CODES: &str = "\
 Exit codes:
   0  done, and everything is well
   1  failed, or the answer is no: refused; degraded, not enforced or with errors (status);
-     left alone (trace); errors (analyze, compile); disagreement (verify)
+     left alone (trace); errors (analyze, compile); disagreement, not enforced, a share without
+     endpoints (verify)
   2  wrong usage
   3  analyze found warnings but no errors
   4  no agent could be reached";

@@ -162,12 +162,12 @@ fn verify_finds_what_disagrees() {
         "SERVICE                       RULE      VERSION   INTENDED   PROGRAMMED   FLOWS   SHARE   DEVIATION   BOUND   AGREES\n\
          default/helloworld:5000/tcp   http[0]   v1        90         90           899     89.9%   -1          ±1      yes\n\
          default/helloworld:5000/tcp   http[0]   v2        10         10           101     10.1%   +1          ±1      yes\n\
-         1 splits: intended, programmed and observed agree.\n"
+         1 split: intended, programmed and observed agree.\n"
     );
     whole.kernel.inside().flows.insert("v2".into(), 110);
     let (exit, text) = canary(&whole, "verify");
     assert_eq!(exit, Exit::Failed);
-    assert!(text.ends_with("1 of 1 splits disagree, 0 differences in the maps.\n"), "{text}");
+    assert!(text.ends_with("1 of 1 split disagree, 0 differences in the maps.\n"), "{text}");
     whole.kernel.inside().flows.clear();
     whole.kernel.inside().lies.insert("v2".into(), 11);
     let (exit, text) = canary(&whole, "verify helloworld -o name");
@@ -176,21 +176,53 @@ fn verify_finds_what_disagrees() {
 }
 
 #[test]
+fn verify_finds_what_is_held_and_what_leads_nowhere() {
+    let whole = Whole::start();
+    assert_eq!(canary(&whole, "verify").0, Exit::Done);
+    fs::write(whole.settings.config.join("pods.yaml"), pods(&[("v1", 3)])).unwrap();
+    whole.wait_for(|whole| canary(whole, "verify").0 == Exit::Failed);
+    let (_, text) = canary(&whole, "verify");
+    assert!(
+        text.ends_with(
+            "no endpoints: default/helloworld:5000/tcp http[0]: v2 has 10%\n\
+             1 split: intended, programmed and observed agree; but 1 version with a share but without endpoints.\n"
+        ),
+        "{text}"
+    );
+    let (_, name) = canary(&whole, "verify -o name");
+    assert_eq!(name, "version/default/helloworld:5000/tcp/http[0]/v2\n");
+    assert_eq!(canary(&whole, "set-weight helloworld v1=1 v2=0").0, Exit::Done);
+    assert_eq!(canary(&whole, "verify").0, Exit::Done, "nothing is sent where nobody is");
+
+    fs::write(whole.settings.config.join("route.yaml"), "kind: [").unwrap();
+    whole.wait_for(|whole| canary(whole, "verify").0 == Exit::Failed);
+    let (_, text) = canary(&whole, "verify helloworld");
+    assert!(text.contains("not enforced: default/helloworld:5000/tcp: "), "{text}");
+    assert!(text.ends_with("agree; but 1 service not enforced as written.\n"), "{text}");
+    assert_eq!(canary(&whole, "verify -o name").1, "service/default/helloworld:5000/tcp\n");
+    assert_eq!(canary(&whole, "verify -o json").0, Exit::Failed);
+}
+
+#[test]
 fn trace_says_what_and_why() {
     let whole = Whole::start();
     assert_eq!(
-        canary(&whole, "trace --from 192.0.2.7 --to 10.96.0.10:5000").1,
-        "192.0.2.7:32768 → 10.96.0.10:5000/tcp\n\
+        canary(&whole, "trace --from 192.0.2.7 --to 10.96.0.10:5000"),
+        (Exit::Done, "192.0.2.7:32768 → 10.96.0.10:5000/tcp\n\
          \x20 service   default/helloworld:5000/tcp\n\
          \x20 rule      http[0]\n\
          \x20 version   v1\n\
          \x20 endpoint  10.244.0.1:5000\n\
-         \x20 why       rule http[0] matches everybody; draw 0 of the sequence falls to this version (weight 90 of 100)\n"
+         \x20 why       rule http[0] matches everybody; draw 0 of the sequence falls to this version (weight 90 of 100)\n".into())
     );
     assert_eq!(
-        canary(&whole, "trace --from 192.0.2.7 --to 10.96.0.99:5000").1,
-        "192.0.2.7:32768 → 10.96.0.99:5000/tcp\n  why       left alone: no-service\n"
+        canary(&whole, "trace --from 192.0.2.7 --to 10.96.0.99:5000"),
+        (Exit::Failed, "192.0.2.7:32768 → 10.96.0.99:5000/tcp\n  why       left alone: no-service\n".into())
     );
+    for format in ["json", "yaml", "name", "wide"] {
+        let line = format!("trace --from 192.0.2.7 --to 10.96.0.99:5000 --count 2 -o {format}");
+        assert_eq!(canary(&whole, &line).0, Exit::Failed, "{line}");
+    }
     let (_, many) = canary(&whole, "trace --from 192.0.2.7:65535 --to 10.96.0.10:5000 --count 20");
     assert!(many.ends_with("v1: 18 of 20 (90%)\nv2: 2 of 20 (10%)\n"), "{many}");
     assert!(many.contains("\n192.0.2.7:1 "), "ports go round past the last one: {many}");
