@@ -28,6 +28,7 @@ pub mod args;
 mod change;
 mod check;
 pub mod client;
+mod get;
 mod offline;
 pub mod output;
 mod read;
@@ -44,6 +45,8 @@ pub enum Exit {
     Done = 0,
     /// Failed, or the answer is no.
     Failed = 1,
+    /// Wrong usage that the grammar does not see.
+    Usage = 2,
     /// Warnings but no errors.
     Warnings = 3,
     /// No agent could be reached.
@@ -62,6 +65,10 @@ pub struct Failure {
 impl Failure {
     fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { exit: Exit::Failed, message: message.into(), remedy: remedy.into(), diagnostics: Vec::new() }
+    }
+
+    fn usage(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, ..Self::new(message, "") }
     }
 }
 
@@ -95,17 +102,19 @@ pub fn main() -> ExitCode {
     };
     let var = |name: &str| env::var(name).ok();
     let mut out = io::stdout().lock();
+    // Not locked: the agent's log goes there too, from other threads.
+    let mut err = io::stderr();
     let colour = output::colour(cli.color, &io::stdout(), var);
-    let mut screen = Screen { out: &mut out, colour };
+    let mut screen = Screen { out: &mut out, err: &mut err, colour };
     let done = execute(&cli, &mut screen).and_then(|exit| {
         screen.out.flush()?;
         Ok(exit)
     });
     let exit = done.unwrap_or_else(|failure| {
-        let mut err = io::stderr().lock();
         let colour = output::colour(cli.color, &io::stderr(), var);
+        let (mut to, mut err) = (io::stderr(), io::stderr());
         // There is nowhere left to complain.
-        let _ = complain(&mut Screen { out: &mut err, colour }, &failure);
+        let _ = complain(&mut Screen { out: &mut to, err: &mut err, colour }, &failure);
         failure.exit
     });
     ExitCode::from(exit as u8)
@@ -119,7 +128,7 @@ fn execute(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Command::Status(output) => read::status(&client()?, screen, *output),
         Command::Apply(args) => change::apply(&client()?, screen, args),
         Command::Delete(args) => change::delete(&client()?, screen, args),
-        Command::Get(args) => read::get(&client()?, screen, args, io::stdout().is_terminal()),
+        Command::Get(args) => get::get(&client()?, screen, args, io::stdout().is_terminal()),
         Command::SetWeight(args) => change::set_weight(&client()?, screen, args),
         Command::History(args) => read::history(&client()?, screen, args),
         Command::Undo(args) => change::undo(&client()?, screen, args),

@@ -214,7 +214,10 @@ impl EditError {
             Self::NoService { known, .. } if known.is_empty() => {
                 "no service is known yet: apply a Service first".into()
             }
-            Self::NoService { known, .. } => format!("known services: {}", known.join(", ")),
+            Self::NoService { name, known } => {
+                let meant = likely_service(name, known.iter().map(String::as_str));
+                format!("{meant}known services: {}", known.join(", "))
+            }
             Self::Ambiguous { .. } => "name it in full".into(),
             Self::NoRoute { .. } => "apply a VirtualService with this service as a destination first".into(),
             Self::Invalid { .. } => "correct the errors below; nothing was changed".into(),
@@ -247,6 +250,17 @@ pub fn is_named(id: &str, name: &str) -> bool {
         Some((_, short)) => starts(short) || name.contains('/') && starts(id),
         None => starts(id),
     }
+}
+
+/// `did you mean …? ` for the service whose name is nearest to `name`; empty when none is near.
+pub(crate) fn likely_service<'k>(name: &str, ids: impl Iterator<Item = &'k str>) -> String {
+    // `default/helloworld:5000/tcp` is also called `default/helloworld` and `helloworld`.
+    let names = ids.flat_map(|id| {
+        let long = id.split_once(':').map_or(id, |(long, _)| long);
+        let short = long.split_once('/').map_or(long, |(_, short)| short);
+        [short, long, id]
+    });
+    source::similar::did_you_mean(name, names)
 }
 
 fn count(errors: usize) -> String {

@@ -269,6 +269,15 @@ pub struct FlowV1 {
     pub idle_seconds: u32,
 }
 
+/// `GET /v1/flows`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowsV1 {
+    /// The flows.
+    pub items: Vec<FlowV1>,
+    /// There are more than were asked for.
+    pub truncated: bool,
+}
+
 /// One of `GET /v1/leaves`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaveV1 {

@@ -6,10 +6,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::agent::settings::{Options, PIN};
 
 mod change;
+mod get;
 #[cfg(test)]
 mod tests;
 
 pub use change::{ApplyArgs, DeleteArgs, SetWeightArgs, UndoArgs};
+pub use get::{GetArgs, Listed, Resource};
 
 /// Exit codes, as every help page ends with.
 pub const EXIT_CODES: &str = "\
@@ -106,6 +108,7 @@ Examples:
 Examples:
   canary delete virtualservice helloworld
   canary delete vs shop/cart checkout
+  canary delete vs/helloworld dr/helloworld
   canary delete -f helloworld.yaml --dry-run")]
     Delete(DeleteArgs),
     /// List services, versions, endpoints, flows, or packets that were left alone.
@@ -113,6 +116,7 @@ Examples:
 Examples:
   canary get services
   canary get versions helloworld -o wide
+  canary get service/helloworld
   canary get endpoints helloworld --watch
   canary get flows --limit 20 -o json
   canary get leaves")]
@@ -196,48 +200,11 @@ pub struct AgentArgs {
     pub options: Options,
 }
 
-/// What `canary get` lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Resource {
-    /// Services: addresses, rules, whether they are enforced.
-    #[value(alias = "service", alias = "svc")]
-    Services,
-    /// Versions: weights, shares, flows, deviation.
-    #[value(alias = "version")]
-    Versions,
-    /// Endpoints: state and counters.
-    #[value(alias = "endpoint", alias = "ep")]
-    Endpoints,
-    /// Flows in the kernel's table.
-    #[value(alias = "flow")]
-    Flows,
-    /// Packets left alone, by reason.
-    #[value(alias = "leave")]
-    Leaves,
-}
-
-/// `canary get`.
-#[derive(Debug, Args)]
-pub struct GetArgs {
-    /// What to list.
-    pub resource: Resource,
-    /// Only of this service (`helloworld`, `default/helloworld`), or this reason of leaves.
-    pub name: Option<String>,
-    /// At most so many flows.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    pub limit: usize,
-    /// List again whenever a second has passed, until interrupted.
-    #[arg(short, long)]
-    pub watch: bool,
-    /// Form of the output.
-    #[command(flatten)]
-    pub output: Output,
-}
-
 /// `canary history`.
 #[derive(Debug, Args)]
 pub struct HistoryArgs {
     /// Only of this service.
+    #[arg(value_parser = parse_service)]
     pub service: Option<String>,
     /// Form of the output.
     #[command(flatten)]
@@ -288,6 +255,7 @@ pub struct TraceArgs {
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// Only this service.
+    #[arg(value_parser = parse_service)]
     pub service: Option<String>,
     /// Form of the output.
     #[command(flatten)]
@@ -308,6 +276,13 @@ pub struct DetachArgs {
     /// Directory of the pins.
     #[arg(long, value_name = "DIR", default_value = PIN)]
     pub pin: PathBuf,
+}
+
+/// A service as people name it: `service/helloworld` too, as `-o name` prints it and kubectl takes it.
+#[expect(clippy::unnecessary_wraps, reason = "the form that clap wants")]
+fn parse_service(text: &str) -> Result<String, std::convert::Infallible> {
+    let kinds = ["service/", "services/", "svc/"];
+    Ok(kinds.iter().find_map(|kind| text.strip_prefix(kind)).unwrap_or(text).into())
 }
 
 fn parse_client(text: &str) -> Result<std::net::SocketAddr, String> {

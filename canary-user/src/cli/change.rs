@@ -29,12 +29,25 @@ pub(super) fn apply(client: &Client, screen: &mut Screen<'_>, args: &ApplyArgs) 
 
 pub(super) fn delete(client: &Client, screen: &mut Screen<'_>, args: &DeleteArgs) -> Result<Exit, Failure> {
     let mut objects = Vec::new();
-    if let Some(kind) = &args.kind {
-        let kind = kind_of(kind);
-        for name in &args.names {
-            let (namespace, name) = name.split_once('/').unwrap_or((&args.namespace, name));
-            objects.push(ObjectV1 { kind: kind.into(), namespace: namespace.into(), name: name.into() });
+    let mut object = |kind: &str, name: &str| {
+        let (namespace, name) = name.split_once('/').unwrap_or((&args.namespace, name));
+        objects.push(ObjectV1 { kind: kind_of(kind).into(), namespace: namespace.into(), name: name.into() });
+    };
+    match &args.kind {
+        // KIND/NAME KIND/NAME …, else KIND NAME NAME …
+        Some(first) if first.contains('/') => {
+            for one in std::iter::once(first).chain(&args.names) {
+                let (kind, name) = one
+                    .split_once('/')
+                    .ok_or_else(|| Failure::usage(format!("`{one}` is not KIND/NAME, as `{first}` is")))?;
+                object(kind, name);
+            }
         }
+        Some(kind) if args.names.is_empty() => {
+            return Err(Failure::usage(format!("which {kind}? give `{kind} NAME` or `{kind}/NAME`")));
+        }
+        Some(kind) => args.names.iter().for_each(|name| object(kind, name)),
+        None => {}
     }
     let mut diagnostics = Vec::new();
     for file in texts(&args.files)? {

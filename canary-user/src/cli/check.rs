@@ -6,6 +6,7 @@ use crate::{
         Exit, Failure,
         args::{Format, Proto, TraceArgs, VerifyArgs},
         client::Client,
+        get::known_service,
         output::{Cell, Paint, Screen, count, percent, signed},
         rows,
     },
@@ -18,7 +19,7 @@ pub(super) fn verify(client: &Client, screen: &mut Screen<'_>, args: &VerifyArgs
         verified.not_enforced.retain(|one| is_named(&one.service, name));
         verified.without_endpoints.retain(|one| is_named(&one.service, name));
         if verified.splits.is_empty() && verified.not_enforced.is_empty() {
-            return Err(Failure::new(format!("there is no service `{name}`"), "`canary get services` lists them"));
+            known_service(client, name)?;
         }
     }
     match args.output.format {

@@ -53,6 +53,8 @@ pub trait Row {
 pub struct Screen<'a> {
     /// The stream.
     pub out: &'a mut dyn Write,
+    /// Where remarks go that are no part of the output.
+    pub err: &'a mut dyn Write,
     /// Escape sequences are welcome.
     pub colour: bool,
 }
@@ -225,7 +227,7 @@ mod tests {
     #[test]
     fn tables_have_columns_and_no_trailing_spaces() {
         let mut out = Vec::new();
-        let mut screen = Screen { out: &mut out, colour: true };
+        let mut screen = Screen { out: &mut out, err: &mut Vec::new(), colour: true };
         let rows = [
             vec!["a".into(), Cell::painted("long one", Paint::Bad), "".into()],
             vec!["bb".into(), "".into(), "x".into()],

@@ -1,64 +1,15 @@
-//! Commands that only look: get, status, history, version.
-use std::{thread, time::Duration};
-
+//! Commands that only look: status, history, version.
 use crate::{
     agent::edit::is_named,
-    api::dto::{EndpointV1, EntryV1, FlowV1, LeaveV1, ServiceV1, StatusV1, VersionInfoV1, VersionV1},
+    api::dto::{EntryV1, StatusV1, VersionInfoV1},
     cli::{
         Exit, Failure,
-        args::{Format, GetArgs, HistoryArgs, Output, Resource},
+        args::{Format, HistoryArgs, Output},
         client::{Client, ClientError},
+        get::known_service,
         output::{Paint, Screen, bytes},
     },
 };
-
-pub(super) fn get(client: &Client, screen: &mut Screen<'_>, args: &GetArgs, terminal: bool) -> Result<Exit, Failure> {
-    loop {
-        if args.watch && terminal {
-            // Home, and clear to the end.
-            write!(screen.out, "\x1b[H\x1b[J")?;
-        }
-        get_once(client, screen, args)?;
-        if !args.watch {
-            return Ok(Exit::Done);
-        }
-        screen.out.flush()?;
-        thread::sleep(Duration::from_secs(1));
-    }
-}
-
-fn get_once(client: &Client, screen: &mut Screen<'_>, args: &GetArgs) -> Result<(), Failure> {
-    let format = args.output.format;
-    let wanted = |service: &str| args.name.as_deref().is_none_or(|name| is_named(service, name));
-    match args.resource {
-        Resource::Services => {
-            let mut items: Vec<ServiceV1> = client.list("/v1/services")?;
-            items.retain(|item| wanted(&item.service));
-            screen.list(&items, format, "No services.")?;
-        }
-        Resource::Versions => {
-            let mut items: Vec<VersionV1> = client.list("/v1/versions")?;
-            items.retain(|item| wanted(&item.service));
-            screen.list(&items, format, "No versions.")?;
-        }
-        Resource::Endpoints => {
-            let mut items: Vec<EndpointV1> = client.list("/v1/endpoints")?;
-            items.retain(|item| wanted(&item.service));
-            screen.list(&items, format, "No endpoints.")?;
-        }
-        Resource::Flows => {
-            let mut items: Vec<FlowV1> = client.list(&format!("/v1/flows?limit={}", args.limit))?;
-            items.retain(|item| args.name.is_none() || item.service.as_deref().is_some_and(wanted));
-            screen.list(&items, format, "No flows.")?;
-        }
-        Resource::Leaves => {
-            let mut items: Vec<LeaveV1> = client.list("/v1/leaves")?;
-            items.retain(|item| args.name.as_deref().is_none_or(|name| item.reason == name));
-            screen.list(&items, format, "No packets were left alone.")?;
-        }
-    }
-    Ok(())
-}
 
 pub(super) fn status(client: &Client, screen: &mut Screen<'_>, output: Output) -> Result<Exit, Failure> {
     let status: StatusV1 = client.get("/v1/status")?;
@@ -128,6 +79,9 @@ pub(super) fn history(client: &Client, screen: &mut Screen<'_>, args: &HistoryAr
     let mut items: Vec<EntryV1> = client.list("/v1/history")?;
     if let Some(name) = &args.service {
         items.retain(|item| item.changes.iter().any(|change| is_named(&change.service, name)));
+        if items.is_empty() {
+            known_service(client, name)?;
+        }
     }
     screen.list(&items, args.output.format, "No weights have been changed.")?;
     Ok(Exit::Done)

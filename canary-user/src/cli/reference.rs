@@ -88,7 +88,7 @@ mod tests {
     fn man_pages_and_completions_come_out() {
         let dir = tempfile::tempdir().unwrap();
         let mut out = Vec::new();
-        let mut screen = Screen { out: &mut out, colour: false };
+        let mut screen = Screen { out: &mut out, err: &mut Vec::new(), colour: false };
         man(&mut screen, Some(dir.path())).unwrap();
         for page in ["canary.1", "canary-set-weight.1", "canary-agent.1"] {
             let text = std::fs::read_to_string(dir.path().join(page)).unwrap();

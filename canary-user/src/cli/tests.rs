@@ -9,13 +9,13 @@ use crate::{
     api::tests::Whole,
 };
 
-/// What a command prints, and how it ends. Failures are printed as on standard error.
+/// What a command prints, and how it ends. Failures are printed as on standard error; remarks are left out.
 fn canary(whole: &Whole, line: &str) -> (Exit, String) {
     let socket = whole.socket();
     let words = ["canary", "--socket", socket.to_str().unwrap()].into_iter().chain(line.split_whitespace());
     let cli = Cli::try_parse_from(words).unwrap();
     let mut out = Vec::new();
-    let mut screen = Screen { out: &mut out, colour: false };
+    let mut screen = Screen { out: &mut out, err: &mut Vec::new(), colour: false };
     let exit = execute(&cli, &mut screen).unwrap_or_else(|failure| {
         complain(&mut screen, &failure).unwrap();
         failure.exit
@@ -59,7 +59,17 @@ fn get_in_every_form() {
         ),
         ("get leaves not-ip", "REASON   PACKETS\nnot-ip   3\n"),
         ("get services -o name", "service/default/helloworld:5000/tcp\n"),
-        ("get versions nobody", "No versions.\n"),
+        ("get service/helloworld -o name", "service/default/helloworld:5000/tcp\n"),
+        (
+            "get version/default/helloworld:5000/tcp/http[0]/v1 -o name",
+            "version/default/helloworld:5000/tcp/http[0]/v1\n",
+        ),
+        (
+            "get versions service/helloworld -o name",
+            "version/default/helloworld:5000/tcp/http[0]/v1\n\
+          version/default/helloworld:5000/tcp/http[0]/v2\n",
+        ),
+        ("history svc/helloworld", "No weights have been changed.\n"),
         (
             "get leaves no-service -o json",
             "{\n  \"items\": [\n    {\n      \"reason\": \"no-service\",\n      \"packets\": 0\n    }\n  ]\n}\n",
@@ -70,6 +80,55 @@ fn get_in_every_form() {
     }
     let (_, wide) = canary(&whole, "get versions -o wide");
     assert!(wide.lines().nth(1).unwrap().contains("±1"), "{wide}");
+}
+
+#[test]
+fn a_name_that_nobody_has_is_an_error() {
+    let whole = Whole::start();
+    for what in ["get services", "get versions", "get endpoints", "get flows", "history", "verify"] {
+        let (exit, text) = canary(&whole, &format!("{what} heloworld"));
+        let expected = "error: there is no service `heloworld`\n  \
+                        did you mean `helloworld`? `canary get services` lists them\n";
+        assert_eq!((exit, text.as_str()), (Exit::Failed, expected), "{what}");
+        let (exit, text) = canary(&whole, &format!("{what} nobody"));
+        assert_eq!(exit, Exit::Failed);
+        assert!(!text.contains("did you mean"), "{what}: {text}");
+    }
+    assert_eq!(
+        canary(&whole, "get leave/no-servce"),
+        (
+            Exit::Failed,
+            "error: there is no reason `no-servce`\n  did you mean `no-service`? `canary get leaves` lists them\n"
+                .into()
+        )
+    );
+    assert_eq!(canary(&whole, "get service/helloworld helloworld").0, Exit::Usage);
+    assert_eq!(canary(&whole, "delete vs").0, Exit::Usage);
+    assert_eq!(canary(&whole, "delete vs/helloworld dr").0, Exit::Usage);
+    assert_eq!(canary(&whole, "delete vs/helloworld dr/helloworld --dry-run").0, Exit::Done);
+    let (_, text) = canary(&whole, "set-weight service/heloworld v1=1 v2=1");
+    assert!(text.contains("did you mean `helloworld`?"), "{text}");
+}
+
+#[test]
+fn a_list_of_flows_says_when_it_was_cut() {
+    let whole = Whole::start();
+    let listed = |line: &str| {
+        let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+        let Command::Get(args) = &cli.command else { panic!("{line}") };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut screen = Screen { out: &mut out, err: &mut err, colour: false };
+        get::get(&whole.client(), &mut screen, args, false).unwrap();
+        (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    };
+    assert_eq!(listed("canary get flows --limit 1").1, "");
+    let (out, err) = listed("canary get flows --limit 0 -o json");
+    assert_eq!(err, "there are more than 0 flows; --limit sets how many are listed\n");
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(json, serde_json::json!({"items": [], "truncated": true}));
+    let (out, _) = listed("canary get flows helloworld -o json");
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((json["items"].as_array().unwrap().len(), &json["truncated"]), (1, &serde_json::json!(false)));
 }
 
 #[test]

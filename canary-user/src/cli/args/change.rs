@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Output;
+use super::{Output, parse_service};
 
 /// `canary apply`.
 #[derive(Debug, Args)]
@@ -22,8 +22,8 @@ pub struct ApplyArgs {
 /// `canary delete`.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
-    /// Kind, such as `virtualservice` or `vs`.
-    #[arg(required_unless_present = "files", requires = "names")]
+    /// Kind, such as `virtualservice` or `vs`; or `KIND/NAME`, as many as are wanted.
+    #[arg(required_unless_present = "files")]
     pub kind: Option<String>,
     /// Names, `NAME` or `NAMESPACE/NAME`.
     #[arg(value_name = "NAME")]
@@ -52,6 +52,7 @@ pub struct DeleteArgs {
 #[derive(Debug, Args)]
 pub struct SetWeightArgs {
     /// Service: `helloworld`, `default/helloworld` or as `canary get services` shows it.
+    #[arg(value_parser = parse_service)]
     pub service: String,
     /// Weights of all versions of the rule, such as `v1=90 v2=10`.
     #[arg(value_name = "VERSION=WEIGHT", required = true, value_parser = parse_weight)]
