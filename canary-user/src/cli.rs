@@ -60,11 +60,19 @@ pub struct Failure {
     message: String,
     remedy: String,
     diagnostics: Vec<DiagnosticV1>,
+    /// Nobody reads on, as with `| head`: no fault, and nothing to say.
+    unread: bool,
 }
 
 impl Failure {
     fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { exit: Exit::Failed, message: message.into(), remedy: remedy.into(), diagnostics: Vec::new() }
+        Self {
+            exit: Exit::Failed,
+            message: message.into(),
+            remedy: remedy.into(),
+            diagnostics: Vec::new(),
+            unread: false,
+        }
     }
 
     fn usage(message: impl Into<String>) -> Self {
@@ -88,7 +96,8 @@ impl From<ClientError> for Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::new(error.to_string(), "")
+        let unread = error.kind() == io::ErrorKind::BrokenPipe;
+        Self { unread, ..Self::new(error.to_string(), "") }
     }
 }
 
@@ -110,14 +119,22 @@ pub fn main() -> ExitCode {
         screen.out.flush()?;
         Ok(exit)
     });
-    let exit = done.unwrap_or_else(|failure| {
-        let colour = output::colour(cli.color, &io::stderr(), var);
-        let (mut to, mut err) = (io::stderr(), io::stderr());
-        // There is nowhere left to complain.
-        let _ = complain(&mut Screen { out: &mut to, err: &mut err, colour }, &failure);
-        failure.exit
-    });
-    ExitCode::from(exit as u8)
+    let colour = output::colour(cli.color, &io::stderr(), var);
+    let (mut to, mut err) = (io::stderr(), io::stderr());
+    ExitCode::from(end(done, &mut Screen { out: &mut to, err: &mut err, colour }) as u8)
+}
+
+/// How the process ends; `screen` is for complaints.
+fn end(done: Result<Exit, Failure>, screen: &mut Screen<'_>) -> Exit {
+    match done {
+        Ok(exit) => exit,
+        Err(Failure { unread: true, .. }) => Exit::Done,
+        Err(failure) => {
+            // There is nowhere left to complain.
+            let _ = complain(screen, &failure);
+            failure.exit
+        }
+    }
 }
 
 fn execute(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
