@@ -48,3 +48,12 @@ fn weights_and_clients() {
     }
     assert_eq!(parse_client("localhost").unwrap_err(), "`localhost` is not IP or IP:PORT");
 }
+
+#[test]
+fn a_misspelt_level_is_wrong_usage() {
+    let parse = |level| Cli::try_parse_from(["canary", "agent", "--config", "/", "--attach", "tc:a", "--log", level]);
+    let error = parse("loud").unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("error, warn, info, debug, trace"), "{error}");
+    parse("debug").unwrap();
+}
