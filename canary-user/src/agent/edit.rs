@@ -220,7 +220,7 @@ impl EditError {
             }
             Self::Ambiguous { .. } => "name it in full".into(),
             Self::NoRoute { .. } => "apply a VirtualService with this service as a destination first".into(),
-            Self::Invalid { .. } => "correct the errors below; nothing was changed".into(),
+            Self::Invalid { .. } => "correct these errors; nothing was changed".into(),
             Self::Needed { .. } => {
                 "delete what refers to it too, or use --force to delete it all the same; nothing was changed".into()
             }

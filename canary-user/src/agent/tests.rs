@@ -317,6 +317,18 @@ fn apply_and_delete_objects() {
 }
 
 #[test]
+fn findings_are_at_the_place_in_the_file_that_was_given() {
+    let mut world = World::new(&route(90, 10));
+    // Further down than in the agent's file.
+    let given = format!("# a\n# b\n---\n{}", route(90, 10).replace("weight: 10", "weight: -10"));
+    let Err(EditError::Invalid { diagnostics }) = world.edit(What::Apply(vec![("<stdin>".into(), given)])) else {
+        panic!("a negative weight is refused");
+    };
+    let at: Vec<_> = diagnostics.iter().map(|found| found.origin.to_string()).collect();
+    assert_eq!(at, ["<stdin>:4", "<stdin>:15"], "{diagnostics:?}");
+}
+
+#[test]
 fn a_name_cannot_leave_the_directory() {
     let mut world = World::new(&route(90, 10));
     let evil = "apiVersion: v1\nkind: Secret\nmetadata: {name: ../../../evil, namespace: ../x}\n";

@@ -21,6 +21,9 @@ use crate::{
     source,
 };
 
+/// How findings name standard input.
+pub(super) const STDIN: &str = "<stdin>";
+
 pub(super) fn apply(client: &Client, screen: &mut Screen<'_>, args: &ApplyArgs) -> Result<Exit, Failure> {
     let files = texts(&args.files)?;
     let edited: EditedV1 = client.post("/v1/apply", &ApplyV1 { files, dry_run: args.dry_run })?;
@@ -143,8 +146,8 @@ pub(super) fn texts(paths: &[PathBuf]) -> Result<Vec<FileV1>, Failure> {
     for path in paths {
         if path.as_os_str() == "-" {
             let mut text = String::new();
-            io::stdin().read_to_string(&mut text).map_err(|error| unreadable(Path::new("standard input"), &error))?;
-            texts.push(FileV1 { name: "-".into(), text });
+            io::stdin().read_to_string(&mut text).map_err(|error| unreadable(Path::new(STDIN), &error))?;
+            texts.push(FileV1 { name: STDIN.into(), text });
             continue;
         }
         let files = if path.is_dir() { files_of(path)? } else { vec![path.clone()] };

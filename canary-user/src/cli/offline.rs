@@ -17,6 +17,7 @@ use crate::{
     cli::{
         Exit, Failure,
         args::{FilesArgs, Format},
+        change::STDIN,
         output::Screen,
     },
     compile::{self, Compiled},
@@ -162,7 +163,7 @@ fn snapshot(paths: &[PathBuf]) -> Result<Snapshot, Failure> {
         let one = if path.as_os_str() == "-" {
             let mut text = String::new();
             io::stdin().read_to_string(&mut text)?;
-            source::parse(&text, Path::new("-"))
+            source::parse(&text, Path::new(STDIN))
         } else {
             let read = Directory::open(path).and_then(|directory| directory.read());
             read.map_err(|error| Failure::new(crate::agent::chain(&error), "give -f a file or directory that exists"))?

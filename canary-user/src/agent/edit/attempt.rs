@@ -31,10 +31,11 @@ impl<K: Kernel> Agent<K> {
         let strict = want_strictly(&tried, &self.memory);
         let broken = new_errors(&before, &strict);
         if !broken.is_empty() {
+            let diagnostics = broken.iter().map(|found| draft.at_home(found)).collect();
             match edit.what {
                 What::Delete { force: true, .. } => {}
-                What::Delete { .. } => return Err(EditError::Needed { diagnostics: broken }),
-                _ => return Err(EditError::Invalid { diagnostics: broken }),
+                What::Delete { .. } => return Err(EditError::Needed { diagnostics }),
+                _ => return Err(EditError::Invalid { diagnostics }),
             }
         }
         let after = pass::want(&tried, &self.memory);
@@ -42,7 +43,7 @@ impl<K: Kernel> Agent<K> {
             |found: &&Diagnostic| draft.objects.iter().any(|(id, _)| *id == found.object) || broken.contains(found);
         let mut edited = Edited {
             changes: history::changes(&self.memory.state, &after.state),
-            diagnostics: strict.diagnostics.iter().filter(touched).cloned().collect(),
+            diagnostics: strict.diagnostics.iter().filter(touched).map(|found| draft.at_home(found)).collect(),
             files: draft.files.iter().map(|file| file.path.clone()).collect(),
             ..Edited::default()
         };

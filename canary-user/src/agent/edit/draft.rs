@@ -23,11 +23,13 @@ use crate::{
 type Weights = Vec<(String, u32)>;
 
 /// New texts of files, not written yet.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Draft {
     pub(crate) files: Vec<FileEdit>,
     pub(crate) objects: Vec<(String, Outcome)>,
     pub(crate) undoes: Option<u64>,
+    /// What was given, where its author wrote it.
+    given: Vec<Object>,
 }
 
 /// One file before and after; `None` is no file.
@@ -74,11 +76,11 @@ impl What {
 
 impl<'a> Ground<'a> {
     fn apply(&self, files: &[(PathBuf, String)]) -> Result<Draft, EditError> {
+        let parsed: Vec<Snapshot> = files.iter().map(|(name, text)| source::parse(text, name)).collect();
+        // Merged, because the same object in two files is an error too.
+        let diagnostics: Vec<_> = pass::errors(&Snapshot::merge(parsed.clone()).diagnostics).cloned().collect();
         let mut given = Vec::new();
-        let mut diagnostics = Vec::new();
-        for (name, text) in files {
-            let parsed = source::parse(text, name);
-            diagnostics.extend(pass::errors(&parsed.diagnostics).cloned());
+        for ((name, text), parsed) in files.iter().zip(parsed) {
             let texts = documents::texts(text, name, &parsed.objects);
             given.extend(parsed.objects.into_iter().zip(texts.into_iter().map(|(_, text)| text)));
         }
@@ -107,6 +109,7 @@ impl<'a> Ground<'a> {
                 }
             };
             draft.objects.push((id, outcome));
+            draft.given.push(object);
         }
         draft.files = texts.changed();
         Ok(draft)
@@ -229,6 +232,13 @@ fn set_weights(all: &[(&Object, Option<&str>, Weights)]) -> Result<Draft, EditEr
 }
 
 impl Draft {
+    /// A finding about what was given, at its place in the author's file: the agent's copy says nothing to them.
+    pub(crate) fn at_home(&self, found: &Diagnostic) -> Diagnostic {
+        let given = self.given.iter().find(|object| object.id() == found.object);
+        let origin = given.map_or_else(|| found.origin.clone(), |object| object.origin_of(&found.field));
+        Diagnostic { origin, ..found.clone() }
+    }
+
     /// The Snapshot that the directory would give with this draft written.
     pub(crate) fn try_on(&self, snapshot: &Snapshot) -> Snapshot {
         let touched = |file: &Path| self.files.iter().any(|edit| edit.path == file);

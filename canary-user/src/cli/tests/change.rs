@@ -49,7 +49,11 @@ fn errors_name_what_is_wrong_and_the_remedy() {
     let (exit, text) = canary(&whole, &format!("apply -f {}", bad.display()));
     assert_eq!(exit, Exit::Failed);
     assert!(text.contains("errors in what was given\n  error ["), "{text}");
-    assert!(text.contains("correct the errors below; nothing was changed"), "{text}");
+    assert!(text.ends_with("correct these errors; nothing was changed\n"), "{text}");
+    assert!(text.contains(&format!("({}:", bad.display())), "the author's file and line: {text}");
+    assert!(!text.contains("route.yaml"), "not the agent's copy: {text}");
+    let (_, twice) = canary(&whole, &format!("apply -f {0} -f {0}", bad.display()));
+    assert!(twice.contains("error [CAN0103] VirtualService default/helloworld"), "{twice}");
     whole.stop();
     let (exit, text) = canary(&whole, "status");
     assert_eq!(exit, Exit::NoAgent);
