@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 use crate::{
     agent::{
         documents::DocumentError,
-        history::{Change, UndoError},
+        history::{Change, Now, UndoError},
         pass,
     },
     dataplane::Applied,
@@ -225,7 +225,15 @@ impl EditError {
                 "delete what refers to it too, or use --force to delete it all the same; nothing was changed".into()
             }
             Self::Nothing => "give YAML documents with apiVersion, kind and metadata.name".into(),
-            Self::Undo(UndoError::Overtaken { .. }) => "undo the later change first, or use `canary set-weight`".into(),
+            Self::Undo(UndoError::Overtaken { now: Now::Weights(_), .. }) => {
+                "undo the later change first, or use `canary set-weight`".into()
+            }
+            Self::Undo(UndoError::Overtaken { .. } | UndoError::Rules { earlier: None, .. }) => {
+                "apply the objects as they were; `canary history` shows the weights".into()
+            }
+            Self::Undo(UndoError::Rules { earlier: Some(earlier), .. }) => format!(
+                "apply the objects as they were; `canary undo {earlier}` takes back the newest change of weights before"
+            ),
             Self::Undo(UndoError::Unknown { .. }) => "see `canary history`".into(),
             Self::SingleFile { .. } => "start the agent with --config DIR".into(),
             Self::Read { .. } | Self::Write(_) | Self::Remove { .. } => {

@@ -14,6 +14,8 @@ use crate::{
     state::State,
 };
 
+mod history;
+
 struct World {
     dir: TempDir,
     kernel: FakeKernel,

@@ -134,7 +134,13 @@ fn print(screen: &mut Screen<'_>, edited: &EditedV1) -> Result<(), Failure> {
         } else {
             screen.paint("written, but not in force as written", Paint::Bad)
         };
-        let entry = edited.entry.map(|entry| format!("; `canary undo {entry}` takes it back")).unwrap_or_default();
+        // Undo sets weights: it brings no rule back.
+        let undoable = edited.changes.iter().all(|change| !change.old.is_empty() && !change.new.is_empty());
+        let entry = match edited.entry {
+            Some(entry) if undoable => format!("; `canary undo {entry}` takes it back"),
+            Some(entry) => format!("; entry {entry} of the history"),
+            None => String::new(),
+        };
         screen.line(format!("{text} ({operations} map writes{entry})"))?;
     }
     Ok(())

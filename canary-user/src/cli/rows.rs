@@ -215,7 +215,8 @@ impl Row for TraceV1 {
 /// `default/helloworld:5000/tcp http[0]: v1=90 v2=10 → v1=50 v2=50`.
 #[must_use]
 pub(super) fn change(change: &ChangeV1) -> String {
-    format!("{} {}: {} → {}", change.service, change.rule, weights(&change.old), weights(&change.new))
+    let side = |side: &[WeightV1], absent: &str| if side.is_empty() { absent.into() } else { weights(side) };
+    format!("{} {}: {} → {}", change.service, change.rule, side(&change.old, "(new)"), side(&change.new, "(gone)"))
 }
 
 fn weights(weights: &[WeightV1]) -> String {

@@ -41,8 +41,10 @@ impl<K: Kernel> Agent<K> {
         let after = pass::want(&tried, &self.memory);
         let touched =
             |found: &&Diagnostic| draft.objects.iter().any(|(id, _)| *id == found.object) || broken.contains(found);
+        let mut changes = history::changes(&self.memory.state, &after.state);
+        changes.extend(history::arrivals(&self.memory.state, &after.state));
         let mut edited = Edited {
-            changes: history::changes(&self.memory.state, &after.state),
+            changes,
             diagnostics: strict.diagnostics.iter().filter(touched).map(|found| draft.at_home(found)).collect(),
             files: draft.files.iter().map(|file| file.path.clone()).collect(),
             ..Edited::default()

@@ -130,9 +130,9 @@ pub struct ChangeV1 {
     pub service: String,
     /// Rule.
     pub rule: String,
-    /// Before; versions of weight 0 are left out.
+    /// Before; versions of weight 0 are left out. Empty for a rule that is new.
     pub old: Vec<WeightV1>,
-    /// After; likewise.
+    /// After; likewise. Empty for a rule that is gone.
     pub new: Vec<WeightV1>,
 }
 
