@@ -15,6 +15,9 @@ use crate::{
 
 mod attempt;
 mod draft;
+mod effect;
+
+pub use effect::Scaled;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +88,8 @@ pub struct Edited {
     pub files: Vec<PathBuf>,
     /// Weights that changed (would change).
     pub changes: Vec<Change>,
+    /// Versions that got (would get) or lost endpoints.
+    pub scaled: Vec<Scaled>,
     /// Services that these objects decide about and that are not enforced as written, and why.
     pub not_enforced: Vec<(ServiceId, String)>,
     /// Findings about the objects that were touched.

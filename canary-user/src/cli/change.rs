@@ -15,7 +15,7 @@ use crate::{
         Exit, Failure,
         args::{ApplyArgs, DeleteArgs, Format, Output, SetWeightArgs, UndoArgs},
         client::{Client, ClientError},
-        output::{Paint, Screen},
+        output::{Paint, Screen, count},
         rows,
     },
     source,
@@ -100,20 +100,22 @@ pub(super) fn report(screen: &mut Screen<'_>, edited: &EditedV1, output: Output)
                 screen.line(&object.object)?;
             }
         }
-        Format::Table | Format::Wide => print(screen, edited)?,
+        format => print(screen, edited, format == Format::Wide)?,
     }
     // Written is not enough: who sets weights wants them in force, and whatever is left behind in order.
     let errors = edited.diagnostics.iter().any(|found| found.severity == "error");
     Ok(if edited.not_enforced.is_empty() && !errors { Exit::Done } else { Exit::Failed })
 }
 
-fn print(screen: &mut Screen<'_>, edited: &EditedV1) -> Result<(), Failure> {
+fn print(screen: &mut Screen<'_>, edited: &EditedV1, wide: bool) -> Result<(), Failure> {
     let dry = if edited.dry_run { " (dry run)" } else { "" };
     for object in &edited.objects {
         screen.line(format!("{} {}{dry}", object.object, object.outcome))?;
     }
-    for change in &edited.changes {
-        screen.line(rows::change(change))?;
+    if edited.dry_run {
+        effect(screen, edited)?;
+    } else {
+        edited.changes.iter().try_for_each(|change| screen.line(rows::change(change)))?;
     }
     for found in edited.diagnostics.iter().filter(|found| found.severity != "info") {
         super::diagnostic(screen, found, "")?;
@@ -122,8 +124,8 @@ fn print(screen: &mut Screen<'_>, edited: &EditedV1) -> Result<(), Failure> {
         let title = screen.paint("not enforced", Paint::Bad);
         screen.line(format!("{title}: {}: {}", service.service, service.reason))?;
     }
-    if let Some(plan) = &edited.plan {
-        screen.line(format!("{} map writes{}", plan.len(), if plan.is_empty() { "." } else { ":" }))?;
+    if let Some(plan) = edited.plan.as_ref().filter(|_| wide) {
+        screen.line(format!("{}{}", count(plan.len(), "map write"), if plan.is_empty() { "." } else { ":" }))?;
         for operation in plan {
             screen.line(format!("  {operation}"))?;
         }
@@ -141,7 +143,24 @@ fn print(screen: &mut Screen<'_>, edited: &EditedV1) -> Result<(), Failure> {
             Some(entry) => format!("; entry {entry} of the history"),
             None => String::new(),
         };
-        screen.line(format!("{text} ({operations} map writes{entry})"))?;
+        screen.line(format!("{text} ({}{entry})", count(operations, "map write")))?;
+    }
+    Ok(())
+}
+
+/// What a dry run would change for clients: shares and endpoints, before and after.
+fn effect(screen: &mut Screen<'_>, edited: &EditedV1) -> Result<(), Failure> {
+    let rows: Vec<_> = edited.changes.iter().flat_map(rows::shares).collect();
+    if !rows.is_empty() {
+        screen.table(&["SERVICE", "RULE", "VERSION", "WEIGHT", "SHARE"], &rows)?;
+    }
+    for one in &edited.endpoints {
+        let (old, new) = (one.old, count(one.new, "endpoint"));
+        let (service, version) = (&one.service, &one.version);
+        screen.line(format!("{service} {version}: {old} → {new} (+{} -{})", one.added, one.removed))?;
+    }
+    if rows.is_empty() && edited.endpoints.is_empty() {
+        screen.line("no share and no endpoint would change")?;
     }
     Ok(())
 }

@@ -219,6 +219,30 @@ pub(super) fn change(change: &ChangeV1) -> String {
     format!("{} {}: {} → {}", change.service, change.rule, side(&change.old, "(new)"), side(&change.new, "(gone)"))
 }
 
+/// A row for every version of a change: weight and share, before and after.
+#[must_use]
+pub(super) fn shares(change: &ChangeV1) -> Vec<Vec<Cell>> {
+    let mut versions: Vec<&str> = change.old.iter().chain(&change.new).map(|one| one.version.as_str()).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    let weight =
+        |side: &[WeightV1], name: &str| side.iter().find(|one| one.version == name).map_or(0, |one| one.weight);
+    let share = |side: &[WeightV1], name: &str| {
+        let sum: f64 = side.iter().map(|one| f64::from(one.weight)).sum();
+        if sum > 0.0 { percent(f64::from(weight(side, name)) / sum) } else { "-".into() }
+    };
+    let row = |name: &str| -> Vec<Cell> {
+        vec![
+            change.service.clone().into(),
+            change.rule.clone().into(),
+            name.into(),
+            format!("{} → {}", weight(&change.old, name), weight(&change.new, name)).into(),
+            format!("{} → {}", share(&change.old, name), share(&change.new, name)).into(),
+        ]
+    };
+    versions.into_iter().map(row).collect()
+}
+
 fn weights(weights: &[WeightV1]) -> String {
     weights.iter().map(|one| format!("{}={}", one.version, one.weight)).collect::<Vec<_>>().join(" ")
 }

@@ -2,6 +2,7 @@
 use super::{
     Edit, EditError, Edited, What,
     draft::{Ground, new_errors, not_enforced, want_strictly},
+    effect::scaled,
 };
 use crate::{
     agent::{
@@ -45,6 +46,7 @@ impl<K: Kernel> Agent<K> {
         changes.extend(history::arrivals(&self.memory.state, &after.state));
         let mut edited = Edited {
             changes,
+            scaled: scaled(&self.memory.state, &after.state),
             diagnostics: strict.diagnostics.iter().filter(touched).map(|found| draft.at_home(found)).collect(),
             files: draft.files.iter().map(|file| file.path.clone()).collect(),
             ..Edited::default()

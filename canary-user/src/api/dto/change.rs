@@ -102,6 +102,8 @@ pub struct EditedV1 {
     pub files: Vec<String>,
     /// Weights before and after.
     pub changes: Vec<ChangeV1>,
+    /// Versions that get or lose endpoints.
+    pub endpoints: Vec<EndpointsChangeV1>,
     /// Services of these objects that are not enforced as written.
     pub not_enforced: Vec<NotEnforcedV1>,
     /// Findings about the objects.
@@ -134,6 +136,23 @@ pub struct ChangeV1 {
     pub old: Vec<WeightV1>,
     /// After; likewise. Empty for a rule that is gone.
     pub new: Vec<WeightV1>,
+}
+
+/// Endpoints of one version before and after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointsChangeV1 {
+    /// Service.
+    pub service: String,
+    /// Version.
+    pub version: String,
+    /// How many before.
+    pub old: usize,
+    /// How many after.
+    pub new: usize,
+    /// How many of them are new.
+    pub added: usize,
+    /// How many go.
+    pub removed: usize,
 }
 
 /// One of `GET /v1/history`.

@@ -11,7 +11,7 @@ pub struct ApplyArgs {
     /// File, directory (its *.yaml, *.yml and *.json), or - for standard input; may be repeated.
     #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", required = true)]
     pub files: Vec<PathBuf>,
-    /// Change nothing; show the map writes that it would take.
+    /// Change nothing; show what each version would get (with `-o wide` the map writes, too).
     #[arg(long)]
     pub dry_run: bool,
     /// Form of the output.
@@ -40,7 +40,7 @@ pub struct DeleteArgs {
     /// Delete also what others refer to, as a VirtualService to a DestinationRule's subsets.
     #[arg(long)]
     pub force: bool,
-    /// Change nothing; show the map writes that it would take.
+    /// Change nothing; show what each version would get (with `-o wide` the map writes, too).
     #[arg(long)]
     pub dry_run: bool,
     /// Form of the output.
@@ -60,7 +60,7 @@ pub struct SetWeightArgs {
     /// Rule, where the VirtualService has several.
     #[arg(long, value_name = "NAME")]
     pub rule: Option<String>,
-    /// Change nothing; show the map writes that it would take.
+    /// Change nothing; show what each version would get (with `-o wide` the map writes, too).
     #[arg(long)]
     pub dry_run: bool,
     /// Form of the output.
@@ -73,7 +73,7 @@ pub struct SetWeightArgs {
 pub struct UndoArgs {
     /// Number of the entry, as `canary history` shows it [default: the newest that is not undone].
     pub entry: Option<u64>,
-    /// Change nothing; show the map writes that it would take.
+    /// Change nothing; show what each version would get (with `-o wide` the map writes, too).
     #[arg(long)]
     pub dry_run: bool,
     /// Form of the output.

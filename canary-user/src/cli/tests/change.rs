@@ -12,7 +12,7 @@ fn set_weight_history_undo_as_people_see_them() {
             Exit::Done,
             "VirtualService default/helloworld configured\n\
              default/helloworld:5000/tcp http[0]: v1=90 v2=10 → v1=50 v2=50\n\
-             in force (1 map writes; `canary undo 1` takes it back)\n"
+             in force (1 map write; `canary undo 1` takes it back)\n"
                 .to_owned()
         )
     );
@@ -30,7 +30,22 @@ fn set_weight_history_undo_as_people_see_them() {
     assert_eq!(canary(&whole, "undo"), (Exit::Failed, "error: there is no change of weights to undo\n".to_owned()));
     let (exit, dry) = canary(&whole, "set-weight helloworld v1=1 v2=3 --dry-run");
     assert_eq!(exit, Exit::Done);
-    assert!(dry.ends_with("1 map writes:\n  put everything\n"), "{dry}");
+    assert_eq!(
+        dry,
+        "VirtualService default/helloworld configured (dry run)\n\
+         SERVICE                       RULE      VERSION   WEIGHT   SHARE\n\
+         default/helloworld:5000/tcp   http[0]   v1        90 → 1   90% → 25%\n\
+         default/helloworld:5000/tcp   http[0]   v2        10 → 3   10% → 75%\n"
+    );
+    let (_, wide) = canary(&whole, "set-weight helloworld v1=1 v2=3 --dry-run -o wide");
+    assert!(wide.ends_with("1 map write:\n  put everything\n"), "{wide}");
+    let (_, same) = canary(&whole, "set-weight helloworld v1=90 v2=10 --dry-run");
+    assert!(same.ends_with("\nno share and no endpoint would change\n"), "{same}");
+    let (_, gone) = canary(&whole, "delete pod helloworld-v1-1 --dry-run");
+    assert!(gone.ends_with("\ndefault/helloworld:5000/tcp v1: 3 → 2 endpoints (+0 -1)\n"), "{gone}");
+    let (_, route) = canary(&whole, "delete vs helloworld --dry-run");
+    assert!(route.contains(" http[0]   v2        10 → 0   10% → -\n"), "{route}");
+    assert!(route.contains(" default   default   0 → 1    - → 100%\n"), "{route}");
     assert!(fs::read_to_string(whole.settings.config.join("route.yaml")).unwrap().contains("weight: 90 # stable"));
 }
 
@@ -71,7 +86,7 @@ fn apply_and_delete_as_people_see_them() {
     assert_eq!(exit, Exit::Done);
     assert!(text.starts_with("Service default/other created (dry run)\n"), "{text}");
     let (_, text) = canary(&whole, &format!("apply -f {file}"));
-    assert!(text.starts_with("Service default/other created\n") && text.contains("in force (1 map writes)"), "{text}");
+    assert!(text.starts_with("Service default/other created\n") && text.contains("in force (1 map write)"), "{text}");
     assert_eq!(canary(&whole, &format!("apply -f {file} -o name")).1, "Service default/other\n");
     let (_, text) = canary(&whole, "delete svc other");
     assert!(text.starts_with("Service default/other deleted\n"), "{text}");
