@@ -26,7 +26,7 @@ Exit codes:
 
 /// canary sends an exact share of a service's traffic to a new version, in the kernel.
 #[derive(Debug, Parser)]
-#[command(name = "canary", version, about, long_about = None, propagate_version = true, disable_help_subcommand = true)]
+#[command(name = "canary", version, about, long_about = None, propagate_version = true)]
 #[command(after_help = concat!("Examples:
   canary agent --config /etc/canary --attach tc:eth0
   canary status

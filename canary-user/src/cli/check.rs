@@ -51,8 +51,10 @@ fn print_verify(screen: &mut Screen<'_>, verified: &VerifyV1) -> Result<(), Fail
     }
     for split in verified.splits.iter().filter(|split| split.unaccounted > 0) {
         screen.line(format!(
-            "{} {}: {} flows were between their draw and their counter; bounds are wider by as much",
-            split.service, split.rule, split.unaccounted
+            "{} {}: {} between draw and counter; the bounds are wider by as much",
+            split.service,
+            split.rule,
+            count(split.unaccounted, "flow")
         ))?;
     }
     for difference in &verified.differences {
@@ -75,11 +77,12 @@ fn print_verify(screen: &mut Screen<'_>, verified: &VerifyV1) -> Result<(), Fail
 /// The last line: all is well, or what is not.
 fn verdict(verified: &VerifyV1) -> (String, Paint) {
     let wrong = verified.splits.iter().filter(|split| !split.agrees).count();
-    let splits = count(verified.splits.len(), "split");
     if wrong > 0 || !verified.differences.is_empty() {
-        let differences = count(verified.differences.len(), "difference");
-        return (format!("{wrong} of {splits} disagree, {differences} in the maps."), Paint::Bad);
+        let (all, differences) = (verified.splits.len(), verified.differences.len());
+        let text = format!("splits that disagree: {wrong} of {all}; differences in the maps: {differences}.");
+        return (text, Paint::Bad);
     }
+    let splits = count(verified.splits.len(), "split");
     let agree = format!("{splits}: intended, programmed and observed agree");
     let mut but = Vec::new();
     if !verified.not_enforced.is_empty() {

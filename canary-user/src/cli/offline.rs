@@ -18,7 +18,7 @@ use crate::{
         Exit, Failure,
         args::{FilesArgs, Format},
         change::STDIN,
-        output::Screen,
+        output::{Screen, count},
     },
     compile::{self, Compiled},
     dataplane::Counters,
@@ -32,7 +32,7 @@ pub(super) fn analyze(screen: &mut Screen<'_>, args: &FilesArgs) -> Result<Exit,
     let snapshot = snapshot(&args.files)?;
     let found = findings(&snapshot);
     let items: Vec<DiagnosticV1> = found.iter().map(DiagnosticV1::from).collect();
-    let count = |severity: Severity| found.iter().filter(|found| found.severity == severity).count();
+    let of = |severity: Severity| found.iter().filter(|found| found.severity == severity).count();
     match args.output.format {
         format @ (Format::Json | Format::Yaml) => {
             screen.document(&Findings { items: &items, objects: snapshot.objects.len() }, format)?;
@@ -46,15 +46,15 @@ pub(super) fn analyze(screen: &mut Screen<'_>, args: &FilesArgs) -> Result<Exit,
                 super::diagnostic(screen, found, "")?;
             }
             screen.line(format!(
-                "{} objects: {} errors, {} warnings, {} notes.",
-                snapshot.objects.len(),
-                count(Severity::Error),
-                count(Severity::Warning),
-                count(Severity::Info)
+                "{}: {}, {}, {}.",
+                count(snapshot.objects.len(), "object"),
+                count(of(Severity::Error), "error"),
+                count(of(Severity::Warning), "warning"),
+                count(of(Severity::Info), "note")
             ))?;
         }
     }
-    Ok(match (count(Severity::Error), count(Severity::Warning)) {
+    Ok(match (of(Severity::Error), of(Severity::Warning)) {
         (0, 0) => Exit::Done,
         (0, _) => Exit::Warnings,
         _ => Exit::Failed,

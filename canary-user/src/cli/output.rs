@@ -176,16 +176,17 @@ pub fn signed(number: f64) -> String {
     if matches!(text, "+" | "-" | "+0" | "-0") { "0".into() } else { text.into() }
 }
 
-/// `1 split`, `2 splits`, `2 passes`.
+/// `1 split`, `2 splits`, `2 passes`, `2 entries`.
 #[must_use]
 pub fn count(number: impl TryInto<u64>, noun: &str) -> String {
     let number = number.try_into().unwrap_or(u64::MAX);
-    let ending = match number {
-        1 => "",
-        _ if noun.ends_with('s') => "es",
-        _ => "s",
+    let nouns = match noun.strip_suffix('y') {
+        _ if number == 1 => noun.to_owned(),
+        Some(stem) => format!("{stem}ies"),
+        None if noun.ends_with('s') => format!("{noun}es"),
+        None => format!("{noun}s"),
     };
-    format!("{number} {noun}{ending}")
+    format!("{number} {nouns}")
 }
 
 /// `1.5 MiB`.
@@ -212,7 +213,10 @@ mod tests {
         assert_eq!([0.0, 0.1, 1.0, 0.333_333, 0.012_5].map(percent), ["0%", "10%", "100%", "33.33%", "1.25%"]);
         assert_eq!([0.0, 0.04, -0.04, 0.5, -1.0, 10.0].map(signed), ["0", "0", "0", "+0.5", "-1", "+10"]);
         assert_eq!([0, 1, 2].map(|number: u64| count(number, "split")), ["0 splits", "1 split", "2 splits"]);
-        assert_eq!([count(1_usize, "pass"), count(3_usize, "pass")], ["1 pass", "3 passes"]);
+        assert_eq!(
+            [count(1_usize, "pass"), count(3_usize, "pass"), count(2_u32, "entry")],
+            ["1 pass", "3 passes", "2 entries"]
+        );
         assert_eq!([0, 1023, 1536, 20 << 20, 3 << 40].map(bytes), ["0 B", "1023 B", "1.5 KiB", "20 MiB", "3.0 TiB"]);
     }
 

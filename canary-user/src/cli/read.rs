@@ -7,7 +7,7 @@ use crate::{
         args::{Format, HistoryArgs, Output},
         client::{Client, ClientError},
         get::known_service,
-        output::{Paint, Screen, bytes},
+        output::{Paint, Screen, bytes, count},
     },
 };
 
@@ -46,18 +46,22 @@ fn print_status(screen: &mut Screen<'_>, status: &StatusV1, wide: bool) -> Resul
         }
     }
     screen.line(format!(
-        "In force:    {} services, {} versions, {} endpoints",
-        status.services, status.versions, status.endpoints
+        "In force:    {}, {}, {}",
+        count(status.services, "service"),
+        count(status.versions, "version"),
+        count(status.endpoints, "endpoint")
     ))?;
     let applied = status.applied_at.as_deref().unwrap_or("never");
     screen.line(format!(
-        "Applied:     {applied} ({} map writes; {} passes, {} failed)",
-        status.operations, status.passes, status.failures
+        "Applied:     {applied} ({}; {}, {} failed)",
+        count(status.operations, "map write"),
+        count(status.passes, "pass"),
+        status.failures
     ))?;
-    screen.line(format!("Memory:      {} in {} maps", bytes(status.map_bytes), status.maps.len()))?;
+    screen.line(format!("Memory:      {} in {}", bytes(status.map_bytes), count(status.maps.len(), "map")))?;
     if wide {
         for map in &status.maps {
-            screen.line(format!("             {}: {} entries, {}", map.name, map.entries, bytes(map.bytes)))?;
+            screen.line(format!("             {}: {}, {}", map.name, count(map.entries, "entry"), bytes(map.bytes)))?;
         }
     }
     for service in &status.not_enforced {

@@ -48,7 +48,8 @@ pub fn markdown() -> String {
     all = all.term_width(100).color(clap::ColorChoice::Never);
     all.build();
     section(&mut text, &mut all.clone(), "canary");
-    for command in all.get_subcommands_mut() {
+    // `canary help COMMAND` says the same again.
+    for command in all.get_subcommands_mut().filter(|command| command.get_name() != "help") {
         let name = format!("canary {}", command.get_name());
         section(&mut text, command, &name);
     }
@@ -94,6 +95,7 @@ mod tests {
             let text = std::fs::read_to_string(dir.path().join(page)).unwrap();
             assert!(text.contains("Exit codes:"), "{page}");
         }
+        assert!(!dir.path().join("canary-help.1").exists());
         man(&mut screen, None).unwrap();
         completions(&mut screen, clap_complete::Shell::Bash).unwrap();
         let text = String::from_utf8(out).unwrap();

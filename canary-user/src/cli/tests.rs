@@ -139,8 +139,8 @@ fn status_says_how_the_agent_is() {
     for part in [
         "Agent:       ready since ",
         "Attached:    tc:eth0 (fake)",
-        "1 services, 2 versions, 4 endpoints",
-        "64 KiB in 1 maps",
+        "1 service, 2 versions, 4 endpoints",
+        "64 KiB in 1 map",
     ] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
@@ -172,7 +172,7 @@ fn verify_finds_what_disagrees() {
     whole.kernel.inside().flows.insert("v2".into(), 110);
     let (exit, text) = canary(&whole, "verify");
     assert_eq!(exit, Exit::Failed);
-    assert!(text.ends_with("1 of 1 split disagree, 0 differences in the maps.\n"), "{text}");
+    assert!(text.ends_with("splits that disagree: 1 of 1; differences in the maps: 0.\n"), "{text}");
     whole.kernel.inside().flows.clear();
     whole.kernel.inside().lies.insert("v2".into(), 11);
     let (exit, text) = canary(&whole, "verify helloworld -o name");

@@ -8,7 +8,7 @@ fn the_grammar_is_sound_and_every_command_has_an_example() {
     let mut cli = Cli::command();
     cli.build();
     cli.clone().debug_assert();
-    for command in cli.get_subcommands() {
+    for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         assert!(help.contains("Examples:\n  canary "), "`canary {}` has no example", command.get_name());
     }
@@ -18,7 +18,7 @@ fn the_grammar_is_sound_and_every_command_has_an_example() {
 fn every_example_parses() {
     let mut cli = Cli::command();
     cli.build();
-    for command in cli.get_subcommands() {
+    for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
         let help = command.get_after_help().unwrap().to_string();
         for line in help.lines().filter_map(|line| line.strip_prefix("  canary ")) {
             let line = line.split([';', '|', '>']).next().unwrap();
@@ -56,4 +56,11 @@ fn a_misspelt_level_is_wrong_usage() {
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("error, warn, info, debug, trace"), "{error}");
     parse("debug").unwrap();
+}
+
+#[test]
+fn help_is_a_command_too() {
+    let text = |words: &[&str]| Cli::try_parse_from(words).unwrap_err().to_string();
+    assert!(text(&["canary", "help"]).contains("\n  set-weight "));
+    assert_eq!(text(&["canary", "help", "undo"]), text(&["canary", "undo", "--help"]));
 }
