@@ -1,4 +1,6 @@
 //! From what the agent holds to what goes over the wire: the only place where the two meet.
+use canary_common::verdict::{Leave, Verdict};
+
 use crate::{
     agent::view::{Phase, View},
     api::dto::{
@@ -207,7 +209,19 @@ pub fn endpoints(view: &View, counters: &Counters) -> Vec<EndpointV1> {
 /// `GET /v1/leaves`.
 #[must_use]
 pub fn leaves(counters: &Counters) -> Vec<LeaveV1> {
-    counters.leaves.iter().map(|(&reason, &packets)| LeaveV1 { reason: reason.into(), packets }).collect()
+    let of = |reason: &str| Leave::ALL.iter().find(|leave| leave.label() == reason);
+    let verdict = |leave: &Leave| match leave.verdict() {
+        Verdict::Pass => "pass",
+        Verdict::Drop => "drop",
+        Verdict::Reset => "reset",
+    };
+    let item = |(&reason, &packets): (&&str, &u64)| LeaveV1 {
+        reason: reason.into(),
+        packets,
+        verdict: of(reason).map(verdict).unwrap_or_default().into(),
+        meaning: of(reason).map(|leave| leave.meaning()).unwrap_or_default().into(),
+    };
+    counters.leaves.iter().map(item).collect()
 }
 
 impl From<&Diagnostic> for DiagnosticV1 {

@@ -285,6 +285,10 @@ pub struct LeaveV1 {
     pub reason: String,
     /// How many.
     pub packets: u64,
+    /// What happens to them: `pass`, `drop` or `reset`.
+    pub verdict: String,
+    /// What the reason means.
+    pub meaning: String,
 }
 
 /// `GET /v1/verify`.

@@ -27,11 +27,13 @@ pub(super) fn completions(screen: &mut Screen<'_>, shell: clap_complete::Shell) 
 }
 
 pub(super) fn man(screen: &mut Screen<'_>, dir: Option<&Path>) -> Result<Exit, Failure> {
+    // `canary help` has no page of its own.
+    let pages = command().disable_help_subcommand(true);
     match dir {
-        None => clap_mangen::Man::new(command()).render(&mut screen.out)?,
+        None => clap_mangen::Man::new(pages).render(&mut screen.out)?,
         Some(dir) => {
             let cannot = |error: io::Error| Failure::new(format!("cannot write to {}: {error}", dir.display()), "");
-            clap_mangen::generate_to(command(), dir).map_err(cannot)?;
+            clap_mangen::generate_to(pages, dir).map_err(cannot)?;
         }
     }
     Ok(Exit::Done)
@@ -99,6 +101,7 @@ mod tests {
         man(&mut screen, None).unwrap();
         completions(&mut screen, clap_complete::Shell::Bash).unwrap();
         let text = String::from_utf8(out).unwrap();
+        assert!(!text.contains("canary\\-help"));
         assert!(text.contains("set\\-weight") && text.contains("complete -F _canary"));
     }
 }

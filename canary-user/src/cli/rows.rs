@@ -144,11 +144,19 @@ impl Row for FlowV1 {
 }
 
 impl Row for LeaveV1 {
-    fn titles(_wide: bool) -> Vec<&'static str> {
-        vec!["REASON", "PACKETS"]
+    fn titles(wide: bool) -> Vec<&'static str> {
+        let mut titles = vec!["REASON", "PACKETS"];
+        if wide {
+            titles.extend(["VERDICT", "MEANING"]);
+        }
+        titles
     }
-    fn cells(&self, _wide: bool) -> Vec<Cell> {
-        vec![self.reason.clone().into(), self.packets.to_string().into()]
+    fn cells(&self, wide: bool) -> Vec<Cell> {
+        let mut cells: Vec<Cell> = vec![self.reason.clone().into(), self.packets.to_string().into()];
+        if wide {
+            cells.extend([self.verdict.clone().into(), self.meaning.clone().into()]);
+        }
+        cells
     }
     fn name(&self) -> String {
         format!("leave/{}", self.reason)

@@ -71,10 +71,15 @@ fn get_in_every_form() {
         ),
         ("history svc/helloworld", "No weights have been changed.\n"),
         (
-            "get leaves no-service -o json",
-            "{\n  \"items\": [\n    {\n      \"reason\": \"no-service\",\n      \"packets\": 0\n    }\n  ]\n}\n",
+            "get leaves no-service -o yaml",
+            "items:\n- reason: no-service\n  packets: 0\n  verdict: pass\n  meaning: 'Nobody''s virtual address, and no answer of \
+             a known flow: the host''s own traffic must keep working.'\n",
         ),
-        ("get leaves no-service -o yaml", "items:\n- reason: no-service\n  packets: 0\n"),
+        (
+            "get leaves not-ip -o wide",
+            "REASON   PACKETS   VERDICT   MEANING\n\
+             not-ip   3         pass      Neither IPv4 nor IPv6: ARP and the like.\n",
+        ),
     ] {
         assert_eq!(canary(&whole, line), (Exit::Done, expected.to_owned()), "{line}");
     }
