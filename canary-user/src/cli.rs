@@ -29,6 +29,7 @@ mod change;
 mod check;
 pub mod client;
 mod get;
+mod input;
 mod offline;
 pub mod output;
 mod read;

@@ -23,7 +23,7 @@ pub const SOCKET: &str = "/run/canary/agent.sock";
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Options {
-    /// Directory of YAML files with services, endpoints and routes.
+    /// Directory with services, endpoints and routes: its *.yaml, *.yml and *.json, also in subdirectories.
     #[arg(long, value_name = "DIR")]
     pub config: Option<PathBuf>,
     /// Attach to an interface, such as `xdp:eth0` or `tc:eth0` (`clsact:eth0` for filters as before Linux 6.6); may be repeated.

@@ -214,7 +214,7 @@ pub struct HistoryArgs {
 /// `canary analyze`, `canary compile`.
 #[derive(Debug, Args)]
 pub struct FilesArgs {
-    /// File, directory (also its subdirectories), or - for standard input; may be repeated.
+    /// File, directory (its *.yaml, *.yml and *.json, also in subdirectories), or - for standard input; may be repeated.
     #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", required = true)]
     pub files: Vec<PathBuf>,
     /// Form of the output.

@@ -1,28 +1,22 @@
 //! Commands that change something, all by one answer of the agent: apply, delete, set-weight, undo.
-use std::{
-    fs,
-    io::{self, Read},
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use crate::{
     agent::{edit::EditError, pass},
     api::{
-        dto::{ApplyV1, DeleteV1, EditedV1, FileV1, ObjectV1, SetWeightsV1, UndoV1, WeightV1},
+        dto::{ApplyV1, DeleteV1, EditedV1, ObjectV1, SetWeightsV1, UndoV1, WeightV1},
         error::ApiError,
     },
     cli::{
         Exit, Failure,
         args::{ApplyArgs, DeleteArgs, Format, Output, SetWeightArgs, UndoArgs},
         client::{Client, ClientError},
+        input::texts,
         output::{Paint, Screen, count},
         rows,
     },
     source,
 };
-
-/// How findings name standard input.
-pub(super) const STDIN: &str = "<stdin>";
 
 pub(super) fn apply(client: &Client, screen: &mut Screen<'_>, args: &ApplyArgs) -> Result<Exit, Failure> {
     let files = texts(&args.files)?;
@@ -163,50 +157,6 @@ fn effect(screen: &mut Screen<'_>, edited: &EditedV1) -> Result<(), Failure> {
         screen.line("no share and no endpoint would change")?;
     }
     Ok(())
-}
-
-/// Texts of files, of the files of directories, and of standard input.
-pub(super) fn texts(paths: &[PathBuf]) -> Result<Vec<FileV1>, Failure> {
-    let mut texts = Vec::new();
-    for path in paths {
-        if path.as_os_str() == "-" {
-            let mut text = String::new();
-            io::stdin().read_to_string(&mut text).map_err(|error| unreadable(Path::new(STDIN), &error))?;
-            texts.push(FileV1 { name: STDIN.into(), text });
-            continue;
-        }
-        let files = if path.is_dir() { files_of(path)? } else { vec![path.clone()] };
-        for file in files {
-            let text = fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
-            texts.push(FileV1 { name: file.display().to_string(), text });
-        }
-    }
-    Ok(texts)
-}
-
-fn files_of(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).map_err(|error| unreadable(dir, &error))? {
-        let path = entry.map_err(|error| unreadable(dir, &error))?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let ours =
-            path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
-        if ours && !hidden && path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    if files.is_empty() {
-        return Err(Failure::new(
-            format!("there is no *.yaml, *.yml or *.json in {}", dir.display()),
-            "name the files themselves",
-        ));
-    }
-    Ok(files)
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(format!("cannot read {}: {error}", path.display()), "")
 }
 
 /// The kind that a user of kubectl means.

@@ -1,9 +1,5 @@
 //! Commands without an agent: analyze and compile read files and say what they come to.
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::{self, Read},
-    path::{Path, PathBuf},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -17,19 +13,19 @@ use crate::{
     cli::{
         Exit, Failure,
         args::{FilesArgs, Format},
-        change::STDIN,
+        input,
         output::{Screen, count},
     },
     compile::{self, Compiled},
     dataplane::Counters,
     diagnostic::{Diagnostic, Severity},
     model::Model,
-    source::{self, Snapshot, directory::Directory},
+    source::Snapshot,
     state::State,
 };
 
 pub(super) fn analyze(screen: &mut Screen<'_>, args: &FilesArgs) -> Result<Exit, Failure> {
-    let snapshot = snapshot(&args.files)?;
+    let snapshot = input::snapshot(&args.files)?;
     let found = findings(&snapshot);
     let items: Vec<DiagnosticV1> = found.iter().map(DiagnosticV1::from).collect();
     let of = |severity: Severity| found.iter().filter(|found| found.severity == severity).count();
@@ -83,7 +79,7 @@ fn compiled(snapshot: &Snapshot) -> (Compiled, Vec<Diagnostic>) {
 }
 
 pub(super) fn compile(screen: &mut Screen<'_>, args: &FilesArgs) -> Result<Exit, Failure> {
-    let snapshot = snapshot(&args.files)?;
+    let snapshot = input::snapshot(&args.files)?;
     let (compiled, mut diagnostics) = compiled(&snapshot);
     diagnostics.sort();
     diagnostics.dedup();
@@ -154,22 +150,4 @@ fn service_of(service: &ServiceV1, state: &State) -> CompiledServiceV1 {
         rules: service.rules.clone(),
         versions: versions.collect(),
     }
-}
-
-/// The objects of files, directories and standard input, as one Snapshot.
-fn snapshot(paths: &[PathBuf]) -> Result<Snapshot, Failure> {
-    let mut all = Snapshot::default();
-    for path in paths {
-        let one = if path.as_os_str() == "-" {
-            let mut text = String::new();
-            io::stdin().read_to_string(&mut text)?;
-            source::parse(&text, Path::new(STDIN))
-        } else {
-            let read = Directory::open(path).and_then(|directory| directory.read());
-            read.map_err(|error| Failure::new(crate::agent::chain(&error), "give -f a file or directory that exists"))?
-        };
-        all.objects.extend(one.objects);
-        all.diagnostics.extend(one.diagnostics);
-    }
-    Ok(all)
 }

@@ -257,6 +257,36 @@ fn compile_is_canonical_and_needs_no_agent() {
 }
 
 #[test]
+fn every_command_reads_the_same_files_of_a_directory() {
+    let whole = Whole::start();
+    let deep = whole.dir.path().join("given/deep/er");
+    fs::create_dir_all(&deep).unwrap();
+    let given = whole.dir.path().join("given");
+    let lines = ["analyze", "compile", "apply", "delete"].map(|command| format!("{command} -f {}", given.display()));
+    fs::write(deep.join(".hidden.yaml"), SERVICE).unwrap();
+    for line in &lines {
+        let (exit, text) = canary(&whole, line);
+        assert_eq!(exit, Exit::Failed, "{line}: {text}");
+        let expected = format!("error: there is no *.yaml, *.yml or *.json in {}\n", given.display());
+        assert!(text.starts_with(&expected) && text.contains("subdirectories"), "{line}: {text}");
+    }
+    fs::write(deep.join("empty.yml"), "# nothing\n").unwrap();
+    for line in &lines {
+        let (exit, text) = canary(&whole, line);
+        assert_eq!(exit, Exit::Failed, "{line}: {text}");
+        assert!(text.starts_with("error: there is no object in "), "{line}: {text}");
+    }
+    fs::write(deep.join("pod.json"), r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "extra"}}"#).unwrap();
+    assert!(canary(&whole, &lines[0]).1.contains("1 object: "));
+    assert!(canary(&whole, &lines[2]).1.starts_with("Pod default/extra created\n"));
+    assert!(canary(&whole, &lines[3]).1.starts_with("Pod default/extra deleted\n"));
+    // The same object by two names is not two objects.
+    fs::write(given.join("again.yaml"), "apiVersion: v1\nkind: Pod\nmetadata: {name: extra}\n").unwrap();
+    let twice = format!("analyze -f {} -f {}", deep.display(), given.join("again.yaml").display());
+    assert!(canary(&whole, &twice).1.contains("error [CAN0103] Pod default/extra"));
+}
+
+#[test]
 fn analyze_tells_errors_from_warnings_by_its_exit_code() {
     let mut whole = Whole::start();
     whole.stop();

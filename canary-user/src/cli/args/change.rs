@@ -8,7 +8,7 @@ use super::{Output, parse_service};
 /// `canary apply`.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// File, directory (its *.yaml, *.yml and *.json), or - for standard input; may be repeated.
+    /// File, directory (its *.yaml, *.yml and *.json, also in subdirectories), or - for standard input; may be repeated.
     #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", required = true)]
     pub files: Vec<PathBuf>,
     /// Change nothing; show what each version would get (with `-o wide` the map writes, too).
