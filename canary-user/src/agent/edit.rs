@@ -16,6 +16,7 @@ use crate::{
 mod attempt;
 mod draft;
 mod effect;
+mod naming;
 
 pub use effect::Scaled;
 

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{EditError, Outcome, Target, What};
+use super::{EditError, Outcome, Target, What, naming};
 use crate::{
     agent::{
         documents,
@@ -78,7 +78,11 @@ impl<'a> Ground<'a> {
     fn apply(&self, files: &[(PathBuf, String)]) -> Result<Draft, EditError> {
         let parsed: Vec<Snapshot> = files.iter().map(|(name, text)| source::parse(text, name)).collect();
         // Merged, because the same object in two files is an error too.
-        let diagnostics: Vec<_> = pass::errors(&Snapshot::merge(parsed.clone()).diagnostics).cloned().collect();
+        let merged = Snapshot::merge(parsed.clone());
+        let mut diagnostics: Vec<_> = pass::errors(&merged.diagnostics).cloned().collect();
+        let there: BTreeSet<String> = self.snapshot.objects.iter().map(Object::id).collect();
+        let new = merged.objects.iter().filter(|object| !there.contains(&object.id()));
+        diagnostics.extend(new.flat_map(naming::problems));
         let mut given = Vec::new();
         for ((name, text), parsed) in files.iter().zip(parsed) {
             let texts = documents::texts(text, name, &parsed.objects);

@@ -143,3 +143,15 @@ fn a_delete_of_what_others_refer_to_takes_force() {
     let (exit, text) = canary(&whole, "delete vs helloworld");
     assert_eq!(exit, Exit::Done, "{text}");
 }
+
+#[test]
+fn a_new_object_needs_a_name_that_kubernetes_takes() {
+    let whole = Whole::start();
+    let file = whole.dir.path().join("pod.yaml");
+    fs::write(&file, "apiVersion: v1\nkind: Pod\nmetadata: {name: Web_1}\n").unwrap();
+    let (exit, text) = canary(&whole, &format!("apply -f {}", file.display()));
+    assert_eq!(exit, Exit::Failed);
+    let expected = format!("({}:3) metadata.name: `Web_1` is not a name that Kubernetes takes\n", file.display());
+    assert!(text.contains(&expected), "{text}");
+    assert_eq!(canary(&whole, "delete pod Web_1").1, "error: there is no Pod default/Web_1\n");
+}
