@@ -17,7 +17,7 @@ use crate::{
     },
     api::dto::DiagnosticV1,
     cli::{
-        args::{AgentArgs, Cli, Command, DetachArgs},
+        args::{AgentArgs, Cli, Command, DetachArgs, Format},
         client::{Client, ClientError},
         output::{Paint, Screen},
     },
@@ -181,11 +181,11 @@ fn detach(screen: &mut Screen<'_>, args: &DetachArgs) -> Result<Exit, Failure> {
         };
         Failure::new(chain(&error), remedy)
     })?;
-    for path in &removed {
-        screen.line(format!("removed {}", path.display()))?;
-    }
-    if removed.is_empty() {
-        screen.line(format!("nothing is pinned under {}", args.pin.display()))?;
+    match args.output.format {
+        format @ (Format::Json | Format::Yaml) => screen.document(&serde_json::json!({"removed": removed}), format)?,
+        Format::Name => removed.iter().try_for_each(|path| screen.line(path.display().to_string()))?,
+        _ if removed.is_empty() => screen.line(format!("nothing is pinned under {}", args.pin.display()))?,
+        _ => removed.iter().try_for_each(|path| screen.line(format!("removed {}", path.display())))?,
     }
     Ok(Exit::Done)
 }

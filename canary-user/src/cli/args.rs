@@ -276,6 +276,9 @@ pub struct DetachArgs {
     /// Directory of the pins.
     #[arg(long, value_name = "DIR", default_value = PIN)]
     pub pin: PathBuf,
+    /// Form of the output.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// A service as people name it: `service/helloworld` too, as `-o name` prints it and kubectl takes it.

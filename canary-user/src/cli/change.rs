@@ -91,7 +91,7 @@ pub(super) fn report(screen: &mut Screen<'_>, edited: &EditedV1, output: Output)
         format @ (Format::Json | Format::Yaml) => screen.document(edited, format)?,
         Format::Name => {
             for object in &edited.objects {
-                screen.line(&object.object)?;
+                screen.line(rows::object_name(&object.object))?;
             }
         }
         format => print(screen, edited, format == Format::Wide)?,

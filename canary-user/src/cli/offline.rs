@@ -15,6 +15,7 @@ use crate::{
         args::{FilesArgs, Format},
         input,
         output::{Screen, count},
+        rows,
     },
     compile::{self, Compiled},
     dataplane::Counters,
@@ -35,7 +36,7 @@ pub(super) fn analyze(screen: &mut Screen<'_>, args: &FilesArgs) -> Result<Exit,
         }
         Format::Name => {
             let objects: BTreeSet<&str> = items.iter().map(|found| found.object.as_str()).collect();
-            objects.into_iter().try_for_each(|object| screen.line(object))?;
+            objects.into_iter().try_for_each(|object| screen.line(rows::object_name(object)))?;
         }
         Format::Table | Format::Wide => {
             for found in &items {

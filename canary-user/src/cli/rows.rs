@@ -227,6 +227,15 @@ pub(super) fn change(change: &ChangeV1) -> String {
     format!("{} {}: {} → {}", change.service, change.rule, side(&change.old, "(new)"), side(&change.new, "(gone)"))
 }
 
+/// `Kind namespace/name` as `kind/namespace/name`, which `canary delete` takes.
+#[must_use]
+pub(super) fn object_name(object: &str) -> String {
+    match object.split_once(' ') {
+        Some((kind, name)) => format!("{}/{name}", kind.to_lowercase()),
+        None => object.to_owned(),
+    }
+}
+
 /// A row for every version of a change: weight and share, before and after.
 #[must_use]
 pub(super) fn shares(change: &ChangeV1) -> Vec<Vec<Cell>> {

@@ -257,6 +257,42 @@ fn compile_is_canonical_and_needs_no_agent() {
 }
 
 #[test]
+fn every_command_that_lists_has_every_form() {
+    let whole = with_flows(900, 100);
+    canary(&whole, "set-weight helloworld v1=50 v2=50");
+    let objects = whole.settings.config.display().to_string();
+    for command in [
+        "get services",
+        "get versions",
+        "get endpoints",
+        "get flows",
+        "get leaves",
+        "status",
+        "history",
+        "verify",
+        "trace --from 192.0.2.7 --to 10.96.0.10:5000 --count 2",
+        "version",
+        &format!("analyze -f {objects}"),
+        &format!("compile -f {objects}"),
+        &format!("apply -f {objects} --dry-run"),
+        "delete vs helloworld --dry-run",
+        "set-weight helloworld v1=1 v2=1 --dry-run",
+        "undo --dry-run",
+        "detach --pin /nowhere/canary",
+    ] {
+        let print = |format: &str| canary(&whole, &format!("{command} -o {format}")).1;
+        assert_eq!(print("table"), canary(&whole, command).1, "{command}");
+        assert!(!print("wide").is_empty(), "{command}");
+        let json: serde_json::Value = serde_json::from_str(&print("json")).unwrap();
+        let yaml: serde_json::Value = serde_norway::from_str(&print("yaml")).unwrap();
+        assert_eq!(json, yaml, "{command}");
+        for line in print("name").lines().filter(|_| !matches!(command, "status" | "version")) {
+            assert!(line.contains('/') && !line.contains(' '), "{command}: {line} is kind/name");
+        }
+    }
+}
+
+#[test]
 fn every_command_reads_the_same_files_of_a_directory() {
     let whole = Whole::start();
     let deep = whole.dir.path().join("given/deep/er");

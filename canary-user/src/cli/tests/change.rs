@@ -87,8 +87,8 @@ fn apply_and_delete_as_people_see_them() {
     assert!(text.starts_with("Service default/other created (dry run)\n"), "{text}");
     let (_, text) = canary(&whole, &format!("apply -f {file}"));
     assert!(text.starts_with("Service default/other created\n") && text.contains("in force (1 map write)"), "{text}");
-    assert_eq!(canary(&whole, &format!("apply -f {file} -o name")).1, "Service default/other\n");
-    let (_, text) = canary(&whole, "delete svc other");
+    assert_eq!(canary(&whole, &format!("apply -f {file} -o name")).1, "service/default/other\n");
+    let (_, text) = canary(&whole, "delete service/default/other");
     assert!(text.starts_with("Service default/other deleted\n"), "{text}");
     assert_eq!(
         canary(&whole, "delete svc other"),
