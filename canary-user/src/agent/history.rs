@@ -231,6 +231,11 @@ fn rules(service: &ServiceId, old: &[Rule], new: &[Rule]) -> Vec<Change> {
     let mut changes: Vec<Change> = gone.map(|rule| change(&rule.name, &rule.split.weights, &[])).collect();
     for rule in new {
         match old.iter().find(|before| before.name == rule.name) {
+            // Others get these weights now: not what setting weights takes back.
+            Some(before) if before.sources != rule.sources => {
+                changes.push(change(&rule.name, &before.split.weights, &[]));
+                changes.push(change(&rule.name, &[], &rule.split.weights));
+            }
             Some(before) if before.split.weights == rule.split.weights => {}
             Some(before) => changes.push(change(&rule.name, &before.split.weights, &rule.split.weights)),
             None if renamed(rule, old, new) => {}
@@ -277,6 +282,10 @@ mod tests {
         let found = changes(&old, &new);
         let names: Vec<_> = found.iter().map(|one| (one.rule.as_str(), one.old.len(), one.new.len())).collect();
         assert_eq!(names, [("http[0]", 2, 0), ("canary", 0, 2)]);
+        let mut others = old.clone();
+        others.services.values_mut().next().unwrap().rules[0].sources = vec!["192.0.2.0/24".parse().unwrap()];
+        let found = changes(&old, &others);
+        assert!(found.len() == 2 && found.iter().all(|one| !one.is_of_weights_only()), "for other clients: {found:?}");
         let gone = changes(&old, &State::default());
         assert_eq!((gone.len(), gone[0].new.len()), (1, 0), "so is a service that goes");
     }
