@@ -1,7 +1,7 @@
 //! What goes over the wire, version 1. Field names are a promise: add, never rename.
 //!
 //! Types of their own, so that the model may change; [`super::convert`] is where the two meet. The command line
-//! reads the same types, and has no other way in.
+//! reads the same types, and has no other way in. Fields that came later have a default, for an agent from before them.
 use serde::{Deserialize, Serialize};
 
 pub use change::*;
@@ -275,6 +275,7 @@ pub struct FlowsV1 {
     /// The flows.
     pub items: Vec<FlowV1>,
     /// There are more than were asked for.
+    #[serde(default)]
     pub truncated: bool,
 }
 
@@ -286,8 +287,10 @@ pub struct LeaveV1 {
     /// How many.
     pub packets: u64,
     /// What happens to them: `pass`, `drop` or `reset`.
+    #[serde(default)]
     pub verdict: String,
     /// What the reason means.
+    #[serde(default)]
     pub meaning: String,
 }
 
@@ -299,8 +302,10 @@ pub struct VerifyV1 {
     /// Differences between the wanted state and the maps.
     pub differences: Vec<String>,
     /// Services whose rules are not enforced.
+    #[serde(default)]
     pub not_enforced: Vec<NotEnforcedV1>,
     /// Versions that have a share and no endpoints.
+    #[serde(default)]
     pub without_endpoints: Vec<WithoutEndpointsV1>,
     /// Splits.
     pub splits: Vec<SplitV1>,

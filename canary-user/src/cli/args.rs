@@ -17,7 +17,8 @@ pub use get::{GetArgs, Listed, Resource};
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0  done, and everything is well
-  1  failed, or the answer is no: refused; degraded, not enforced or with errors (status);
+  1  failed, or the answer is no: refused; degraded, not enforced or with errors (status, and
+     after a change);
      left alone (trace); errors (analyze, compile); disagreement, not enforced, a share without
      endpoints (verify)
   2  wrong usage

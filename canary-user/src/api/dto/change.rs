@@ -103,6 +103,7 @@ pub struct EditedV1 {
     /// Weights before and after.
     pub changes: Vec<ChangeV1>,
     /// Versions that get or lose endpoints.
+    #[serde(default)]
     pub endpoints: Vec<EndpointsChangeV1>,
     /// Services of these objects that are not enforced as written.
     pub not_enforced: Vec<NotEnforcedV1>,
