@@ -13,12 +13,12 @@ pub enum Verdict {
 }
 
 macro_rules! leaves {
-    ($($(#[$doc:meta])* $name:ident = $label:literal => $verdict:ident,)*) => {
+    ($($(#[doc = $meaning:literal])+ $name:ident = $label:literal => $verdict:ident,)*) => {
         /// Every reason why a packet is not forwarded. The discriminant is the counter's index, the label is the
         /// metric's, and [`Leave::verdict`] is the only place that decides between the stack and the floor.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         #[repr(u32)]
-        pub enum Leave { $($(#[$doc])* $name,)* }
+        pub enum Leave { $($(#[doc = $meaning])+ $name,)* }
 
         impl Leave {
             /// All of them, in the order of their counters.
@@ -28,6 +28,12 @@ macro_rules! leaves {
             #[must_use]
             pub const fn label(self) -> &'static str {
                 match self { $(Self::$name => $label,)* }
+            }
+
+            /// What it means, for people: its documentation.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($meaning),+).trim_ascii(),)* }
             }
 
             /// The reason with this number; any other number is the first reason.

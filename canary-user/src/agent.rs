@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::{
     agent::{
-        edit::{Edit, EditError, Edited, Ground},
+        edit::EditError,
         history::{Action, Author, History},
         kernel::Kernel,
         pass::{Memory, PassError, Wanted},
@@ -279,49 +279,6 @@ impl<K: Kernel> Agent<K> {
         }
         self.view.diagnostics.clone_from(&wanted.diagnostics);
         self.view.reports.clone_from(&wanted.reports);
-    }
-
-    fn edit(&mut self, edit: &Edit, author: Author) -> Result<Edited, EditError> {
-        let snapshot = self.source.read().map_err(|error| EditError::Unavailable(error.into()))?;
-        let before = edit::want_strictly(&snapshot, &self.memory);
-        let current = pass::want(&snapshot, &self.memory);
-        let ground = Ground {
-            config: self.source.path(),
-            snapshot: &snapshot,
-            wanted: &current,
-            state: &self.memory.state,
-            history: &self.history,
-        };
-        let draft = edit.what.draft(&ground)?;
-        let tried = draft.try_on(&snapshot);
-        let strict = edit::want_strictly(&tried, &self.memory);
-        let broken = edit::new_errors(&before, &strict);
-        if !broken.is_empty() && edit.what.must_be_valid() {
-            return Err(EditError::Invalid { diagnostics: broken });
-        }
-        let after = pass::want(&tried, &self.memory);
-        let touched = |found: &&crate::diagnostic::Diagnostic| {
-            draft.objects.iter().any(|(id, _)| *id == found.object) || broken.contains(found)
-        };
-        let mut edited = Edited {
-            changes: history::changes(&self.memory.state, &after.state),
-            diagnostics: strict.diagnostics.iter().filter(touched).cloned().collect(),
-            files: draft.files.iter().map(|file| file.path.clone()).collect(),
-            ..Edited::default()
-        };
-        if edit.dry_run {
-            let plan =
-                self.kernel.plan(&after.state).map_err(|error| EditError::Unavailable(PassError::Kernel(error)))?;
-            edited.plan = Some(plan);
-        } else {
-            draft.write()?;
-            let passed = self.pass(author, edit.what.action(), draft.undoes).map_err(EditError::NotInForce)?;
-            (edited.applied, edited.entry) = (Some(passed.applied), passed.entry);
-        }
-        let reports = if edit.dry_run { &after.reports } else { &self.view.reports };
-        edited.not_enforced = edit::not_enforced(reports, &draft.objects);
-        edited.objects = draft.objects;
-        Ok(edited)
     }
 
     /// Who asked may have gone: then the answer goes nowhere.

@@ -17,7 +17,7 @@ use crate::{
     },
     api::dto::DiagnosticV1,
     cli::{
-        args::{AgentArgs, Cli, Command, DetachArgs},
+        args::{AgentArgs, Cli, Command, DetachArgs, Format},
         client::{Client, ClientError},
         output::{Paint, Screen},
     },
@@ -26,7 +26,10 @@ use crate::{
 
 pub mod args;
 mod change;
+mod check;
 pub mod client;
+mod get;
+mod input;
 mod offline;
 pub mod output;
 mod read;
@@ -43,6 +46,8 @@ pub enum Exit {
     Done = 0,
     /// Failed, or the answer is no.
     Failed = 1,
+    /// Wrong usage that the grammar does not see.
+    Usage = 2,
     /// Warnings but no errors.
     Warnings = 3,
     /// No agent could be reached.
@@ -56,11 +61,23 @@ pub struct Failure {
     message: String,
     remedy: String,
     diagnostics: Vec<DiagnosticV1>,
+    /// Nobody reads on, as with `| head`: no fault, and nothing to say.
+    unread: bool,
 }
 
 impl Failure {
     fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { exit: Exit::Failed, message: message.into(), remedy: remedy.into(), diagnostics: Vec::new() }
+        Self {
+            exit: Exit::Failed,
+            message: message.into(),
+            remedy: remedy.into(),
+            diagnostics: Vec::new(),
+            unread: false,
+        }
+    }
+
+    fn usage(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, ..Self::new(message, "") }
     }
 }
 
@@ -80,7 +97,8 @@ impl From<ClientError> for Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::new(error.to_string(), "")
+        let unread = error.kind() == io::ErrorKind::BrokenPipe;
+        Self { unread, ..Self::new(error.to_string(), "") }
     }
 }
 
@@ -94,20 +112,30 @@ pub fn main() -> ExitCode {
     };
     let var = |name: &str| env::var(name).ok();
     let mut out = io::stdout().lock();
+    // Not locked: the agent's log goes there too, from other threads.
+    let mut err = io::stderr();
     let colour = output::colour(cli.color, &io::stdout(), var);
-    let mut screen = Screen { out: &mut out, colour };
+    let mut screen = Screen { out: &mut out, err: &mut err, colour };
     let done = execute(&cli, &mut screen).and_then(|exit| {
         screen.out.flush()?;
         Ok(exit)
     });
-    let exit = done.unwrap_or_else(|failure| {
-        let mut err = io::stderr().lock();
-        let colour = output::colour(cli.color, &io::stderr(), var);
-        // There is nowhere left to complain.
-        let _ = complain(&mut Screen { out: &mut err, colour }, &failure);
-        failure.exit
-    });
-    ExitCode::from(exit as u8)
+    let colour = output::colour(cli.color, &io::stderr(), var);
+    let (mut to, mut err) = (io::stderr(), io::stderr());
+    ExitCode::from(end(done, &mut Screen { out: &mut to, err: &mut err, colour }) as u8)
+}
+
+/// How the process ends; `screen` is for complaints.
+fn end(done: Result<Exit, Failure>, screen: &mut Screen<'_>) -> Exit {
+    match done {
+        Ok(exit) => exit,
+        Err(Failure { unread: true, .. }) => Exit::Done,
+        Err(failure) => {
+            // There is nowhere left to complain.
+            let _ = complain(screen, &failure);
+            failure.exit
+        }
+    }
 }
 
 fn execute(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
@@ -118,14 +146,14 @@ fn execute(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Command::Status(output) => read::status(&client()?, screen, *output),
         Command::Apply(args) => change::apply(&client()?, screen, args),
         Command::Delete(args) => change::delete(&client()?, screen, args),
-        Command::Get(args) => read::get(&client()?, screen, args, io::stdout().is_terminal()),
+        Command::Get(args) => get::get(&client()?, screen, args, io::stdout().is_terminal()),
         Command::SetWeight(args) => change::set_weight(&client()?, screen, args),
         Command::History(args) => read::history(&client()?, screen, args),
         Command::Undo(args) => change::undo(&client()?, screen, args),
         Command::Analyze(args) => offline::analyze(screen, args),
         Command::Compile(args) => offline::compile(screen, args),
-        Command::Trace(args) => read::trace(&client()?, screen, args),
-        Command::Verify(args) => read::verify(&client()?, screen, args),
+        Command::Trace(args) => check::trace(&client()?, screen, args),
+        Command::Verify(args) => check::verify(&client()?, screen, args),
         Command::Top(args) => top::run(&client()?, args),
         Command::Detach(args) => detach(screen, args),
         Command::Completions { shell } => reference::completions(screen, *shell),
@@ -153,11 +181,11 @@ fn detach(screen: &mut Screen<'_>, args: &DetachArgs) -> Result<Exit, Failure> {
         };
         Failure::new(chain(&error), remedy)
     })?;
-    for path in &removed {
-        screen.line(format!("removed {}", path.display()))?;
-    }
-    if removed.is_empty() {
-        screen.line(format!("nothing is pinned under {}", args.pin.display()))?;
+    match args.output.format {
+        format @ (Format::Json | Format::Yaml) => screen.document(&serde_json::json!({"removed": removed}), format)?,
+        Format::Name => removed.iter().try_for_each(|path| screen.line(path.display().to_string()))?,
+        _ if removed.is_empty() => screen.line(format!("nothing is pinned under {}", args.pin.display()))?,
+        _ => removed.iter().try_for_each(|path| screen.line(format!("removed {}", path.display())))?,
     }
     Ok(Exit::Done)
 }

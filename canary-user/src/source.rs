@@ -22,7 +22,7 @@ mod yaml;
 pub mod code {
     /// A document, or a file, cannot be read as YAML or JSON.
     pub const NOT_YAML: &str = "CAN0101";
-    /// A document is not a Kubernetes object: apiVersion, kind or metadata is missing.
+    /// A document is not a Kubernetes object: apiVersion, kind or metadata is missing, or the name is none.
     pub const NOT_AN_OBJECT: &str = "CAN0102";
     /// Two objects have the same kind, namespace and name; the first is in force.
     pub const DUPLICATE: &str = "CAN0103";

@@ -62,14 +62,14 @@ fn every_command_of_the_guide_does_what_it_says() -> Result<()> {
     ensure!(!err.contains("curl:"), "a connection failed:\n{err}");
     let expected = [
         (3, "10 Hello version: v2, instance: v2a"),
-        (4, "1 splits: intended, programmed and observed agree."),
+        (4, "1 split: intended, programmed and observed agree."),
         (5, "50 Hello version: v2, instance: v2a"),
         (6, "25 Hello version: v2, instance: v2b"),
         (7, "draining ("),
         (8, "v1=90 v2=10 → v1=50 v2=50"),
         (9, "rule office matches clients of 192.0.2.128/25"),
         (10, "RoutePolicy default/helloworld deleted"),
-        (11, "1 splits: intended, programmed and observed agree."),
+        (11, "1 split: intended, programmed and observed agree."),
         (12, "removed /sys/fs/bpf/canary-guide/v1/links/tc-in-eth0"),
     ];
     ensure!(blocks.len() == expected.len() + 2, "the guide has {} blocks of commands", blocks.len());

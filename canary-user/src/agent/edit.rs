@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 use crate::{
     agent::{
         documents::DocumentError,
-        history::{Change, UndoError},
+        history::{Change, Now, UndoError},
         pass,
     },
     dataplane::Applied,
@@ -13,9 +13,12 @@ use crate::{
     state::ServiceId,
 };
 
+mod attempt;
 mod draft;
+mod effect;
+mod naming;
 
-pub(crate) use draft::{Ground, new_errors, not_enforced, want_strictly};
+pub use effect::Scaled;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +44,14 @@ pub enum What {
     /// New or changed objects, as (name for messages, text).
     Apply(Vec<(PathBuf, String)>),
     /// Objects to remove.
-    Delete(Vec<Target>),
+    Delete {
+        /// The objects.
+        targets: Vec<Target>,
+        /// Those that are not there are passed over.
+        ignore_missing: bool,
+        /// Also when others refer to them.
+        force: bool,
+    },
     /// Take back an entry of the history; the newest when `None`.
     Undo(Option<u64>),
 }
@@ -79,6 +89,8 @@ pub struct Edited {
     pub files: Vec<PathBuf>,
     /// Weights that changed (would change).
     pub changes: Vec<Change>,
+    /// Versions that got (would get) or lost endpoints.
+    pub scaled: Vec<Scaled>,
     /// Services that these objects decide about and that are not enforced as written, and why.
     pub not_enforced: Vec<(ServiceId, String)>,
     /// Findings about the objects that were touched.
@@ -123,6 +135,12 @@ pub enum EditError {
     #[error("{} in what was given", count(diagnostics.len()))]
     Invalid {
         /// The errors.
+        diagnostics: Vec<Diagnostic>,
+    },
+    /// What would be deleted is needed by others.
+    #[error("without what is to be deleted there would be {}", count(diagnostics.len()))]
+    Needed {
+        /// The errors that it would bring.
         diagnostics: Vec<Diagnostic>,
     },
     /// The text has no objects.
@@ -183,6 +201,7 @@ impl EditError {
             Self::NoRoute { .. } => "no-route",
             Self::Weights(_) => "weights",
             Self::Invalid { .. } => "invalid",
+            Self::Needed { .. } => "needed",
             Self::Nothing => "nothing",
             Self::NotFound { .. } => "not-found",
             Self::Document(_) => "document",
@@ -201,12 +220,26 @@ impl EditError {
             Self::NoService { known, .. } if known.is_empty() => {
                 "no service is known yet: apply a Service first".into()
             }
-            Self::NoService { known, .. } => format!("known services: {}", known.join(", ")),
+            Self::NoService { name, known } => {
+                let meant = likely_service(name, known.iter().map(String::as_str));
+                format!("{meant}known services: {}", known.join(", "))
+            }
             Self::Ambiguous { .. } => "name it in full".into(),
             Self::NoRoute { .. } => "apply a VirtualService with this service as a destination first".into(),
-            Self::Invalid { .. } => "correct the errors below; nothing was changed".into(),
+            Self::Invalid { .. } => "correct these errors; nothing was changed".into(),
+            Self::Needed { .. } => {
+                "delete what refers to it too, or use --force to delete it all the same; nothing was changed".into()
+            }
             Self::Nothing => "give YAML documents with apiVersion, kind and metadata.name".into(),
-            Self::Undo(UndoError::Overtaken { .. }) => "undo the later change first, or use `canary set-weight`".into(),
+            Self::Undo(UndoError::Overtaken { now: Now::Weights(_), .. }) => {
+                "undo the later change first, or use `canary set-weight`".into()
+            }
+            Self::Undo(UndoError::Overtaken { .. } | UndoError::Rules { earlier: None, .. }) => {
+                "apply the objects as they were; `canary history` shows the weights".into()
+            }
+            Self::Undo(UndoError::Rules { earlier: Some(earlier), .. }) => format!(
+                "apply the objects as they were; `canary undo {earlier}` takes back the newest change of weights before"
+            ),
             Self::Undo(UndoError::Unknown { .. }) => "see `canary history`".into(),
             Self::SingleFile { .. } => "start the agent with --config DIR".into(),
             Self::Read { .. } | Self::Write(_) | Self::Remove { .. } => {
@@ -231,6 +264,17 @@ pub fn is_named(id: &str, name: &str) -> bool {
         Some((_, short)) => starts(short) || name.contains('/') && starts(id),
         None => starts(id),
     }
+}
+
+/// `did you mean …? ` for the service whose name is nearest to `name`; empty when none is near.
+pub(crate) fn likely_service<'k>(name: &str, ids: impl Iterator<Item = &'k str>) -> String {
+    // `default/helloworld:5000/tcp` is also called `default/helloworld` and `helloworld`.
+    let names = ids.flat_map(|id| {
+        let long = id.split_once(':').map_or(id, |(long, _)| long);
+        let short = long.split_once('/').map_or(long, |(_, short)| short);
+        [short, long, id]
+    });
+    source::similar::did_you_mean(name, names)
 }
 
 fn count(errors: usize) -> String {

@@ -1,7 +1,9 @@
 //! Who changed which weights when: entries made from what the state was and became, so no way to change one is missed.
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use crate::state::{ServiceId, State};
+use crate::state::{Rule, Service, ServiceId, State};
 
 /// Entries that are kept; older ones are forgotten.
 pub const KEPT: usize = 1_000;
@@ -38,9 +40,9 @@ pub struct Change {
     pub service: ServiceId,
     /// Name of the rule.
     pub rule: String,
-    /// Versions and weights before; a version of weight 0 is left out.
+    /// Versions and weights before; a version of weight 0 is left out, all of them when there was no such rule.
     pub old: Vec<(String, u32)>,
-    /// Versions and weights after; likewise.
+    /// Versions and weights after; likewise, none when the rule is gone.
     pub new: Vec<(String, u32)>,
 }
 
@@ -81,15 +83,54 @@ pub enum UndoError {
         id: u64,
     },
     /// Weights are not what the entry made them.
-    #[error("{service} rule `{rule}` was changed again after entry {id}")]
+    #[error("entry {id} cannot be taken back: {service} {now}")]
     Overtaken {
         /// The entry.
         id: u64,
         /// The service.
         service: Box<ServiceId>,
-        /// The rule.
-        rule: String,
+        /// What it is instead.
+        now: Now,
     },
+    /// The entry is about rules that came or went: their weights alone do not bring them back.
+    #[error("entry {id} cannot be taken back: it changed which rules {service} has, not only weights")]
+    Rules {
+        /// The entry.
+        id: u64,
+        /// The service.
+        service: Box<ServiceId>,
+        /// The newest entry before it that can be taken back.
+        earlier: Option<u64>,
+    },
+}
+
+/// Why weights are not what an entry made them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Now {
+    /// The service is not there.
+    NoService,
+    /// The rule is not there.
+    NoRule(String),
+    /// The rule has other weights.
+    Weights(String),
+}
+
+impl fmt::Display for Now {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoService => write!(f, "is not in force any more"),
+            Self::NoRule(rule) => write!(f, "has no rule `{rule}` any more"),
+            Self::Weights(rule) => write!(f, "has other weights in rule `{rule}` now"),
+        }
+    }
+}
+
+impl Change {
+    /// The rule was there before and still is: setting its weights takes the change back.
+    #[must_use]
+    pub fn is_of_weights_only(&self) -> bool {
+        !self.old.is_empty() && !self.new.is_empty()
+    }
 }
 
 impl History {
@@ -119,48 +160,86 @@ impl History {
     pub fn to_undo(&self, id: Option<u64>, now: &State) -> Result<&Entry, UndoError> {
         let entry = match id {
             Some(id) => self.entries.iter().find(|entry| entry.id == id).ok_or(UndoError::Unknown { id })?,
-            None => self
-                .entries
-                .iter()
-                .rev()
-                .find(|entry| {
-                    entry.action != Action::Undo && !self.entries.iter().any(|later| later.undoes == Some(entry.id))
-                })
-                .ok_or(UndoError::Nothing)?,
+            None => self.open().next().ok_or(UndoError::Nothing)?,
         };
-        for change in &entry.changes {
-            let current = now
-                .services
-                .get(&change.service)
-                .and_then(|service| service.rules.iter().find(|rule| rule.name == change.rule));
-            if current.is_none_or(|rule| rule.split.weights != change.new) {
-                return Err(UndoError::Overtaken {
-                    id: entry.id,
-                    service: Box::new(change.service.clone()),
-                    rule: change.rule.clone(),
-                });
+        stands(entry, now).map_err(|error| match error {
+            UndoError::Rules { id, service, .. } => {
+                let earlier = self.open().find(|one| one.id < id && stands(one, now).is_ok()).map(|one| one.id);
+                UndoError::Rules { id, service, earlier }
             }
-        }
+            other => other,
+        })?;
         Ok(entry)
+    }
+
+    /// Entries that are neither an undo nor undone, newest first.
+    fn open(&self) -> impl Iterator<Item = &Entry> {
+        let undone = |id| self.entries.iter().any(|later| later.undoes == Some(id));
+        self.entries.iter().rev().filter(move |entry| entry.action != Action::Undo && !undone(entry.id))
     }
 }
 
-/// Rules that are in both states with different weights.
+/// Whether what an entry made is still so, and setting weights can take it back.
+fn stands(entry: &Entry, now: &State) -> Result<(), UndoError> {
+    let id = entry.id;
+    if let Some(change) = entry.changes.iter().find(|change| !change.is_of_weights_only()) {
+        return Err(UndoError::Rules { id, service: Box::new(change.service.clone()), earlier: None });
+    }
+    for change in &entry.changes {
+        let overtaken = |now| UndoError::Overtaken { id, service: Box::new(change.service.clone()), now };
+        let service = now.services.get(&change.service).ok_or_else(|| overtaken(Now::NoService))?;
+        let rule = service.rules.iter().find(|rule| rule.name == change.rule);
+        let rule = rule.ok_or_else(|| overtaken(Now::NoRule(change.rule.clone())))?;
+        if rule.split.weights != change.new {
+            return Err(overtaken(Now::Weights(change.rule.clone())));
+        }
+    }
+    Ok(())
+}
+
+/// What became of the rules of every service that was there: other weights, come, gone.
 #[must_use]
 pub fn changes(old: &State, new: &State) -> Vec<Change> {
-    let mut changes = Vec::new();
-    for (id, after) in &new.services {
-        let Some(before) = old.services.get(id) else { continue };
-        for rule in &after.rules {
-            let same = before.rules.iter().find(|old| old.name == rule.name);
-            if let Some(old) = same.filter(|old| old.split.weights != rule.split.weights) {
-                changes.push(Change {
-                    service: id.clone(),
-                    rule: rule.name.clone(),
-                    old: old.split.weights.clone(),
-                    new: rule.split.weights.clone(),
-                });
+    let none = Vec::new();
+    let of = |(id, before): (&ServiceId, &Service)| {
+        rules(id, &before.rules, new.services.get(id).map_or(&none, |after| &after.rules))
+    };
+    old.services.iter().flat_map(of).collect()
+}
+
+/// The rules of services that were not there. For who makes them; in the history they would bury what changed.
+#[must_use]
+pub fn arrivals(old: &State, new: &State) -> Vec<Change> {
+    let fresh = new.services.iter().filter(|(id, _)| !old.services.contains_key(id));
+    fresh.flat_map(|(id, after)| rules(id, &[], &after.rules)).collect()
+}
+
+fn rules(service: &ServiceId, old: &[Rule], new: &[Rule]) -> Vec<Change> {
+    let change = |rule: &str, old: &[(String, u32)], new: &[(String, u32)]| Change {
+        service: service.clone(),
+        rule: rule.to_owned(),
+        old: old.to_vec(),
+        new: new.to_vec(),
+    };
+    let named = |rules: &'_ [Rule], name: &str| rules.iter().any(|rule| rule.name == name);
+    // A rule that only has another name splits nobody differently.
+    let same = |a: &Rule, b: &Rule| a.sources == b.sources && a.split.weights == b.split.weights;
+    let renamed = |rule: &Rule, others: &[Rule], own: &[Rule]| {
+        others.iter().any(|other| same(rule, other) && !named(own, &other.name))
+    };
+    let gone = old.iter().filter(|rule| !named(new, &rule.name) && !renamed(rule, new, old));
+    let mut changes: Vec<Change> = gone.map(|rule| change(&rule.name, &rule.split.weights, &[])).collect();
+    for rule in new {
+        match old.iter().find(|before| before.name == rule.name) {
+            // Others get these weights now: not what setting weights takes back.
+            Some(before) if before.sources != rule.sources => {
+                changes.push(change(&rule.name, &before.split.weights, &[]));
+                changes.push(change(&rule.name, &[], &rule.split.weights));
             }
+            Some(before) if before.split.weights == rule.split.weights => {}
+            Some(before) => changes.push(change(&rule.name, &before.split.weights, &rule.split.weights)),
+            None if renamed(rule, old, new) => {}
+            None => changes.push(change(&rule.name, &[], &rule.split.weights)),
         }
     }
     changes
@@ -185,6 +264,48 @@ mod tests {
         assert_eq!(found[0].old, [("v1".to_owned(), 90), ("v2".to_owned(), 10)]);
         assert_eq!(found[0].new, [("v1".to_owned(), 50), ("v2".to_owned(), 50)]);
         assert_eq!(changes(&State::default(), &new), [], "a new service is not a change of weights");
+        assert_eq!(arrivals(&State::default(), &new)[0].new, found[0].new);
+        assert_eq!(arrivals(&old, &new), []);
+    }
+
+    #[test]
+    fn rules_that_come_and_go_are_changes_and_another_name_is_none() {
+        let old = split_state(&[("v1", 90), ("v2", 10)]);
+        let mut new = old.clone();
+        let rules = |state: &mut State| std::mem::take(&mut state.services.values_mut().next().unwrap().rules);
+        let mut renamed = rules(&mut new);
+        renamed[0].name = "canary".into();
+        new.services.values_mut().next().unwrap().rules = renamed.clone();
+        assert_eq!(changes(&old, &new), []);
+        renamed[0].split.weights[0].1 = 1;
+        new.services.values_mut().next().unwrap().rules = renamed;
+        let found = changes(&old, &new);
+        let names: Vec<_> = found.iter().map(|one| (one.rule.as_str(), one.old.len(), one.new.len())).collect();
+        assert_eq!(names, [("http[0]", 2, 0), ("canary", 0, 2)]);
+        let mut others = old.clone();
+        others.services.values_mut().next().unwrap().rules[0].sources = vec!["192.0.2.0/24".parse().unwrap()];
+        let found = changes(&old, &others);
+        assert!(found.len() == 2 && found.iter().all(|one| !one.is_of_weights_only()), "for other clients: {found:?}");
+        let gone = changes(&old, &State::default());
+        assert_eq!((gone.len(), gone[0].new.len()), (1, 0), "so is a service that goes");
+    }
+
+    #[test]
+    fn what_setting_weights_cannot_take_back_is_said_to_be_so() {
+        let [old, new] = [90, 50].map(|w| split_state(&[("v1", w), ("v2", 100 - w)]));
+        let mut history = History::default();
+        history.record(1, root(), Action::SetWeight, None, changes(&old, &new));
+        let error = history.to_undo(None, &State::default()).unwrap_err();
+        assert!(matches!(error, UndoError::Overtaken { now: Now::NoService, .. }), "{error}");
+        history.record(2, root(), Action::Delete, None, changes(&new, &State::default()));
+        let rules =
+            |earlier| Err(UndoError::Rules { id: 2, service: Box::new(crate::agent::fake::helloworld()), earlier });
+        assert_eq!(history.to_undo(None, &State::default()).map(|entry| entry.id), rules(None));
+        assert_eq!(history.to_undo(Some(2), &new).map(|entry| entry.id), rules(Some(1)), "it was applied again");
+        assert_eq!(
+            history.to_undo(Some(1), &old).unwrap_err().to_string(),
+            "entry 1 cannot be taken back: default/helloworld:5000/tcp has other weights in rule `http[0]` now"
+        );
     }
 
     #[test]

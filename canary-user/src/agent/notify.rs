@@ -41,7 +41,7 @@ impl Notifier {
         }
         let status = match (&view.phase, &view.trouble) {
             (Phase::Degraded, Some(trouble)) => format!("degraded: {}", trouble.message),
-            _ => format!("{} services in force", view.in_force.services.len()),
+            _ => format!("services in force: {}", view.in_force.services.len()),
         };
         send(&[NotifyState::Status(&status)]);
     }

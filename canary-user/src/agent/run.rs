@@ -74,7 +74,8 @@ impl RunError {
     pub fn remedy(&self, settings: &Settings) -> String {
         match self {
             Self::Lock(LockError::Held { .. }) => {
-                "stop it first, or give this one its own --pin, --state and --socket".into()
+                "stop it first; a second agent needs interfaces of its own (--attach), besides its own --pin, --state and --socket"
+                    .into()
             }
             Self::Lock(LockError::Io { what: "pin directory", .. }) | Self::Kernel(_) => {
                 pin_remedy(&settings.dataplane.pin)

@@ -7,7 +7,10 @@ use std::{
 
 use serde::{Deserialize, Deserializer};
 
-use crate::dataplane::{self, Attach, Capacity, Hook, IdleTimeouts};
+use crate::{
+    dataplane::{self, Attach, Capacity, Hook, IdleTimeouts},
+    telemetry::log,
+};
 
 /// Where pins are unless the user says otherwise.
 pub const PIN: &str = "/sys/fs/bpf/canary";
@@ -20,7 +23,7 @@ pub const SOCKET: &str = "/run/canary/agent.sock";
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Options {
-    /// Directory of YAML files with services, endpoints and routes.
+    /// Directory with services, endpoints and routes: its *.yaml, *.yml and *.json, also in subdirectories.
     #[arg(long, value_name = "DIR")]
     pub config: Option<PathBuf>,
     /// Attach to an interface, such as `xdp:eth0` or `tc:eth0` (`clsact:eth0` for filters as before Linux 6.6); may be repeated.
@@ -43,7 +46,8 @@ pub struct Options {
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics: Option<SocketAddr>,
     /// What to log: error, warn, info, debug, trace, or a filter such as `info,canary_user::agent=debug` [default: info].
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_parser = log::checked)]
+    #[serde(deserialize_with = "log_filter")]
     pub log: Option<String>,
     /// How to log [default: text].
     #[arg(long, value_name = "FORMAT", value_enum)]
@@ -244,6 +248,10 @@ fn attach_list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Attach>, D::Err
     Vec::<String>::deserialize(from)?.iter().map(|text| parse_attach(text).map_err(serde::de::Error::custom)).collect()
 }
 
+fn log_filter<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    log::checked(&String::deserialize(from)?).map(Some).map_err(serde::de::Error::custom)
+}
+
 fn positive(name: &'static str, given: Option<u32>, default: u32) -> Result<u32, SettingsError> {
     match given {
         Some(0) => Err(SettingsError::Zero { name }),
@@ -300,6 +308,8 @@ mod tests {
             "--attach names interface `a` twice: an interface has one hook, xdp or tc"
         );
         assert_eq!(text(flags(&["tc:a"]), "flows = 0"), "flows is 0: canary needs at least one");
+        let loud = read(flags(&["tc:a"]), "log = \"loud\"").unwrap_err();
+        assert!(crate::agent::chain(&loud).contains("`loud` is neither a level (error, warn, info"), "{loud:?}");
         assert_eq!(text(flags(&["tc:a"]), "flow = 1"), "configuration file agent.toml is not valid");
         for (attach, error) in [
             ("eth0", "`eth0` is not HOOK:IFACE such as `xdp:eth0` or `tc:eth0`"),

@@ -7,12 +7,14 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::{
     agent::{
-        edit::{Outcome, Target, What},
+        edit::{Edit, Edited, Outcome, Target, What},
         fake::{FakeKernel, SERVICE, helloworld, pods, route},
         settings::parse_attach,
     },
     state::State,
 };
+
+mod history;
 
 struct World {
     dir: TempDir,
@@ -84,6 +86,10 @@ fn open(dir: &TempDir, kernel: FakeKernel) -> (Agent<FakeKernel>, watch::Receive
 
 fn set(weights: &[(&str, u32)]) -> What {
     What::SetWeights { service: "helloworld".into(), rule: None, weights: pairs(weights) }
+}
+
+fn delete(target: &Target) -> What {
+    What::Delete { targets: vec![target.clone()], ignore_missing: false, force: false }
 }
 
 fn pairs(weights: &[(&str, u32)]) -> Vec<(String, u32)> {
@@ -306,22 +312,30 @@ fn apply_and_delete_objects() {
     assert_eq!(world.weights(), pairs(&[("v1", 1), ("v2", 1)]));
 
     let target = Target { kind: "service".into(), namespace: "default".into(), name: "other".into() };
-    world.edit(What::Delete(vec![target.clone()])).unwrap();
+    world.edit(delete(&target)).unwrap();
     assert!(!world.path("service-default-other.yaml").exists());
     assert_eq!(world.kernel.inside().state.services.len(), 1);
-    assert_eq!(world.edit(What::Delete(vec![target])).unwrap_err().code(), "not-found");
+    assert_eq!(world.edit(delete(&target)).unwrap_err().code(), "not-found");
+}
+
+#[test]
+fn findings_are_at_the_place_in_the_file_that_was_given() {
+    let mut world = World::new(&route(90, 10));
+    // Further down than in the agent's file.
+    let given = format!("# a\n# b\n---\n{}", route(90, 10).replace("weight: 10", "weight: -10"));
+    let Err(EditError::Invalid { diagnostics }) = world.edit(What::Apply(vec![("<stdin>".into(), given)])) else {
+        panic!("a negative weight is refused");
+    };
+    let at: Vec<_> = diagnostics.iter().map(|found| found.origin.to_string()).collect();
+    assert_eq!(at, ["<stdin>:4", "<stdin>:15"], "{diagnostics:?}");
 }
 
 #[test]
 fn a_name_cannot_leave_the_directory() {
     let mut world = World::new(&route(90, 10));
     let evil = "apiVersion: v1\nkind: Secret\nmetadata: {name: ../../../evil, namespace: ../x}\n";
-    // Whether such an object is accepted is the model's business; where it goes is ours.
-    if let Ok(edited) = world.edit(What::Apply(vec![("-".into(), evil.into())])) {
-        for file in edited.files {
-            assert_eq!(file.parent().unwrap(), world.dir.path().join("objects"));
-        }
-    }
+    let error = world.edit(What::Apply(vec![("-".into(), evil.into())])).unwrap_err();
+    assert_eq!(error.code(), "invalid", "{error}");
     assert!(!world.dir.path().join("evil.yaml").exists());
 }
 

@@ -1,10 +1,13 @@
 //! From what the agent holds to what goes over the wire: the only place where the two meet.
+use canary_common::verdict::{Leave, Verdict};
+
 use crate::{
     agent::view::{Phase, View},
     api::dto::{
         AttachedV1, CountsV1, DiagnosticV1, EndpointV1, FlowV1, LeaveV1, MapV1, NotEnforcedV1, RuleV1, ServiceV1,
-        ShareV1, SplitV1, SplitVersionV1, StatusV1, TroubleV1, VerifyV1, VersionV1,
+        ShareV1, StatusV1, TroubleV1, VersionV1,
     },
+    compile::ServiceReport,
     dataplane::{Counters, Counts, FlowRecord, Hook, MapMemory, SplitCounts},
     diagnostic::{Diagnostic, Severity},
     state::{Choosing, DeadVersion, Rule, Service, ServiceId, Split},
@@ -12,8 +15,10 @@ use crate::{
 };
 
 mod answer;
+mod verify;
 
 pub use answer::{edited, history, trace};
+pub use verify::verify;
 
 /// `GET /v1/status`.
 #[must_use]
@@ -51,15 +56,7 @@ pub fn status(view: &View, memory: &[MapMemory]) -> StatusV1 {
             })
             .collect(),
         services: services.len(),
-        not_enforced: view
-            .reports
-            .iter()
-            .filter(|(_, report)| !report.enforced)
-            .map(|(id, report)| NotEnforcedV1 {
-                service: id.to_string(),
-                reason: report.reason.clone().unwrap_or_default(),
-            })
-            .collect(),
+        not_enforced: not_enforced(view),
         versions: versions().count(),
         endpoints: versions().map(|version| version.endpoints.len()).sum(),
         applied_at: view.applied_at.map(time::rfc3339),
@@ -73,6 +70,13 @@ pub fn status(view: &View, memory: &[MapMemory]) -> StatusV1 {
         map_bytes: memory.iter().map(|map| map.bytes).sum(),
         diagnostics: view.diagnostics.iter().map(DiagnosticV1::from).collect(),
     }
+}
+
+/// Services that are held at their last good state, or have none.
+fn not_enforced(view: &View) -> Vec<NotEnforcedV1> {
+    let held = view.reports.iter().filter(|(_, report)| !report.enforced);
+    let reason = |report: &ServiceReport| report.reason.clone().unwrap_or_default();
+    held.map(|(id, report)| NotEnforcedV1 { service: id.to_string(), reason: reason(report) }).collect()
 }
 
 /// `GET /v1/services`: those in force, and those that are known but not in force.
@@ -205,45 +209,19 @@ pub fn endpoints(view: &View, counters: &Counters) -> Vec<EndpointV1> {
 /// `GET /v1/leaves`.
 #[must_use]
 pub fn leaves(counters: &Counters) -> Vec<LeaveV1> {
-    counters.leaves.iter().map(|(&reason, &packets)| LeaveV1 { reason: reason.into(), packets }).collect()
-}
-
-/// `GET /v1/verify`.
-#[must_use]
-pub fn verify(view: &View, counters: &Counters, mut differences: Vec<String>) -> VerifyV1 {
-    if view.intended != view.in_force {
-        let why = view.trouble.as_ref().map_or("", |trouble| trouble.message.as_str());
-        differences.insert(0, format!("what is wanted is not in force: {why}"));
-    }
-    let mut splits = Vec::new();
-    for (id, service) in &view.intended.services {
-        for (index, rule) in service.rules.iter().enumerate() {
-            let judged = deviation::judge(&rule.split, &counts_of(counters, id, index));
-            splits.push(SplitV1 {
-                service: id.to_string(),
-                rule: rule.name.clone(),
-                choosing: choosing(rule.split.choosing).into(),
-                flows: judged.flows,
-                unaccounted: judged.unaccounted,
-                agrees: judged.programmed && judged.within,
-                versions: judged
-                    .versions
-                    .iter()
-                    .map(|one| SplitVersionV1 {
-                        version: one.version.clone(),
-                        intended: one.intended,
-                        programmed: one.programmed,
-                        expected: one.expected,
-                        observed: one.observed,
-                        deviation: one.deviation(),
-                        bound: one.bound,
-                    })
-                    .collect(),
-            });
-        }
-    }
-    let agrees = differences.is_empty() && splits.iter().all(|split| split.agrees);
-    VerifyV1 { agrees, differences, splits }
+    let of = |reason: &str| Leave::ALL.iter().find(|leave| leave.label() == reason);
+    let verdict = |leave: &Leave| match leave.verdict() {
+        Verdict::Pass => "pass",
+        Verdict::Drop => "drop",
+        Verdict::Reset => "reset",
+    };
+    let item = |(&reason, &packets): (&&str, &u64)| LeaveV1 {
+        reason: reason.into(),
+        packets,
+        verdict: of(reason).map(verdict).unwrap_or_default().into(),
+        meaning: of(reason).map(|leave| leave.meaning()).unwrap_or_default().into(),
+    };
+    counters.leaves.iter().map(item).collect()
 }
 
 impl From<&Diagnostic> for DiagnosticV1 {

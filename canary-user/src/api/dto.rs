@@ -1,7 +1,7 @@
 //! What goes over the wire, version 1. Field names are a promise: add, never rename.
 //!
 //! Types of their own, so that the model may change; [`super::convert`] is where the two meet. The command line
-//! reads the same types, and has no other way in.
+//! reads the same types, and has no other way in. Fields that came later have a default, for an agent from before them.
 use serde::{Deserialize, Serialize};
 
 pub use change::*;
@@ -269,6 +269,16 @@ pub struct FlowV1 {
     pub idle_seconds: u32,
 }
 
+/// `GET /v1/flows`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowsV1 {
+    /// The flows.
+    pub items: Vec<FlowV1>,
+    /// There are more than were asked for.
+    #[serde(default)]
+    pub truncated: bool,
+}
+
 /// One of `GET /v1/leaves`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaveV1 {
@@ -276,6 +286,12 @@ pub struct LeaveV1 {
     pub reason: String,
     /// How many.
     pub packets: u64,
+    /// What happens to them: `pass`, `drop` or `reset`.
+    #[serde(default)]
+    pub verdict: String,
+    /// What the reason means.
+    #[serde(default)]
+    pub meaning: String,
 }
 
 /// `GET /v1/verify`.
@@ -285,8 +301,27 @@ pub struct VerifyV1 {
     pub agrees: bool,
     /// Differences between the wanted state and the maps.
     pub differences: Vec<String>,
+    /// Services whose rules are not enforced.
+    #[serde(default)]
+    pub not_enforced: Vec<NotEnforcedV1>,
+    /// Versions that have a share and no endpoints.
+    #[serde(default)]
+    pub without_endpoints: Vec<WithoutEndpointsV1>,
     /// Splits.
     pub splits: Vec<SplitV1>,
+}
+
+/// A version that has a share and no endpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WithoutEndpointsV1 {
+    /// Service.
+    pub service: String,
+    /// Rule.
+    pub rule: String,
+    /// Version.
+    pub version: String,
+    /// Its share, 0 to 1.
+    pub share: f64,
 }
 
 /// One split: intended, programmed, observed.

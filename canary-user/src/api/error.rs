@@ -55,6 +55,7 @@ impl From<EditError> for ApiError {
             EditError::NoService { .. } | EditError::NotFound { .. } => StatusCode::NOT_FOUND,
             EditError::Ambiguous { .. }
             | EditError::NoRoute { .. }
+            | EditError::Needed { .. }
             | EditError::Undo(_)
             | EditError::SingleFile { .. } => StatusCode::CONFLICT,
             EditError::Invalid { .. } | EditError::Nothing | EditError::Weights(_) | EditError::Document(_) => {
@@ -66,7 +67,7 @@ impl From<EditError> for ApiError {
             EditError::Unavailable(_) | EditError::NotInForce(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         let mut api = Self::new(status, error.code(), chain(&error), error.remedy());
-        if let EditError::Invalid { diagnostics } = &error {
+        if let EditError::Invalid { diagnostics } | EditError::Needed { diagnostics } = &error {
             api.body.diagnostics = diagnostics.iter().map(DiagnosticV1::from).collect();
         }
         api

@@ -13,15 +13,15 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     agent::{
-        edit::{Edit, Target, What},
+        edit::{Edit, Target, What, is_named},
         history::Author,
         wake::{Ask, Handle, Wake},
     },
     api::{
         OPENAPI, TIMEOUT, convert,
         dto::{
-            ApplyV1, DeleteV1, EditedV1, EndpointV1, EntryV1, FlowV1, LeaveV1, ListV1, ServiceV1, SetWeightsV1,
-            StatusV1, TraceRequestV1, TraceV1, UndoV1, VerifyV1, VersionInfoV1, VersionV1,
+            ApplyV1, DeleteV1, EditedV1, EndpointV1, EntryV1, FlowV1, FlowsV1, LeaveV1, ListV1, ServiceV1,
+            SetWeightsV1, StatusV1, TraceRequestV1, TraceV1, UndoV1, VerifyV1, VersionInfoV1, VersionV1,
         },
         error::ApiError,
     },
@@ -71,16 +71,25 @@ pub(super) async fn endpoints(State(agent): Agent) -> Answer<ListV1<EndpointV1>>
 #[serde(deny_unknown_fields)]
 pub(super) struct FlowQuery {
     limit: Option<usize>,
+    service: Option<String>,
 }
 
 pub(super) async fn flows(
     State(agent): Agent,
     query: Result<Query<FlowQuery>, axum::extract::rejection::QueryRejection>,
-) -> Answer<ListV1<FlowV1>> {
+) -> Answer<FlowsV1> {
     let Query(query) = query.map_err(|error| bad(error.body_text()))?;
     let limit = query.limit.unwrap_or(FLOWS).min(FLOWS_MAX);
-    let flows = agent.ask(|reply| Ask::Flows(limit, reply)).await??;
-    Ok(Json(ListV1 { items: flows.iter().map(FlowV1::from).collect() }))
+    // One more than are wanted says whether that was all. Those of one service may stand anywhere.
+    let read = if query.service.is_some() { FLOWS_MAX } else { limit } + 1;
+    let flows = agent.ask(|reply| Ask::Flows(read, reply)).await??;
+    let mut items: Vec<FlowV1> = flows.iter().map(FlowV1::from).collect();
+    if let Some(name) = &query.service {
+        items.retain(|flow| flow.service.as_ref().is_some_and(|id| is_named(id, name)));
+    }
+    let truncated = items.len() > limit || flows.len() > FLOWS_MAX;
+    items.truncate(limit);
+    Ok(Json(FlowsV1 { items, truncated }))
 }
 
 pub(super) async fn leaves(State(agent): Agent) -> Answer<ListV1<LeaveV1>> {
@@ -127,7 +136,9 @@ pub(super) async fn delete(State(agent): Agent, Extension(author): Extension<Aut
         namespace: object.namespace,
         name: object.name,
     };
-    edit(&agent, author, What::Delete(asked.objects.into_iter().map(target).collect()), asked.dry_run).await
+    let targets = asked.objects.into_iter().map(target).collect();
+    let what = What::Delete { targets, ignore_missing: asked.ignore_not_found, force: asked.force };
+    edit(&agent, author, what, asked.dry_run).await
 }
 
 pub(super) async fn undo(State(agent): Agent, Extension(author): Extension<Author>, body: Body) -> Answer<EditedV1> {

@@ -239,7 +239,8 @@ fn a_second_agent_is_refused() {
     let opened = whole.kernel.clone();
     let error = Running::start(&other, &whole.runtime, move || Ok(opened)).unwrap_err();
     assert!(error.to_string().contains("is running on pin directory"), "{error}");
-    assert!(error.remedy(&other).starts_with("stop it first"));
+    let remedy = error.remedy(&other);
+    assert!(remedy.starts_with("stop it first") && remedy.contains("interfaces of its own (--attach)"), "{remedy}");
     assert!(crate::agent::run::detach(&whole.settings.dataplane.pin).is_err(), "no detach under a running agent");
     whole.client().get::<Value>("/v1/status").unwrap();
 }

@@ -5,22 +5,29 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::agent::settings::{Options, PIN};
 
+mod change;
+mod get;
 #[cfg(test)]
 mod tests;
+
+pub use change::{ApplyArgs, DeleteArgs, SetWeightArgs, UndoArgs};
+pub use get::{GetArgs, Listed, Resource};
 
 /// Exit codes, as every help page ends with.
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0  done, and everything is well
-  1  failed, or the answer is no: refused; degraded, not enforced or with errors (status);
-     left alone (trace); errors (analyze, compile); disagreement (verify)
+  1  failed, or the answer is no: refused; degraded, not enforced or with errors (status, and
+     after a change);
+     left alone (trace); errors (analyze, compile); disagreement, not enforced, a share without
+     endpoints (verify)
   2  wrong usage
   3  analyze found warnings but no errors
   4  no agent could be reached";
 
 /// canary sends an exact share of a service's traffic to a new version, in the kernel.
 #[derive(Debug, Parser)]
-#[command(name = "canary", version, about, long_about = None, propagate_version = true, disable_help_subcommand = true)]
+#[command(name = "canary", version, about, long_about = None, propagate_version = true)]
 #[command(after_help = concat!("Examples:
   canary agent --config /etc/canary --attach tc:eth0
   canary status
@@ -102,6 +109,7 @@ Examples:
 Examples:
   canary delete virtualservice helloworld
   canary delete vs shop/cart checkout
+  canary delete vs/helloworld dr/helloworld
   canary delete -f helloworld.yaml --dry-run")]
     Delete(DeleteArgs),
     /// List services, versions, endpoints, flows, or packets that were left alone.
@@ -109,6 +117,7 @@ Examples:
 Examples:
   canary get services
   canary get versions helloworld -o wide
+  canary get service/helloworld
   canary get endpoints helloworld --watch
   canary get flows --limit 20 -o json
   canary get leaves")]
@@ -192,118 +201,12 @@ pub struct AgentArgs {
     pub options: Options,
 }
 
-/// `canary apply`.
-#[derive(Debug, Args)]
-pub struct ApplyArgs {
-    /// File, directory (its *.yaml, *.yml and *.json), or - for standard input; may be repeated.
-    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", required = true)]
-    pub files: Vec<PathBuf>,
-    /// Change nothing; show the map writes that it would take.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Form of the output.
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// `canary delete`.
-#[derive(Debug, Args)]
-pub struct DeleteArgs {
-    /// Kind, such as `virtualservice` or `vs`.
-    #[arg(required_unless_present = "files", requires = "names")]
-    pub kind: Option<String>,
-    /// Names, `NAME` or `NAMESPACE/NAME`.
-    #[arg(value_name = "NAME")]
-    pub names: Vec<String>,
-    /// Namespace of names without one.
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
-    pub namespace: String,
-    /// Delete the objects of this file or directory, or - for standard input; may be repeated.
-    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", conflicts_with = "kind")]
-    pub files: Vec<PathBuf>,
-    /// Change nothing; show the map writes that it would take.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Form of the output.
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// What `canary get` lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Resource {
-    /// Services: addresses, rules, whether they are enforced.
-    #[value(alias = "service", alias = "svc")]
-    Services,
-    /// Versions: weights, shares, flows, deviation.
-    #[value(alias = "version")]
-    Versions,
-    /// Endpoints: state and counters.
-    #[value(alias = "endpoint", alias = "ep")]
-    Endpoints,
-    /// Flows in the kernel's table.
-    #[value(alias = "flow")]
-    Flows,
-    /// Packets left alone, by reason.
-    #[value(alias = "leave")]
-    Leaves,
-}
-
-/// `canary get`.
-#[derive(Debug, Args)]
-pub struct GetArgs {
-    /// What to list.
-    pub resource: Resource,
-    /// Only of this service (`helloworld`, `default/helloworld`), or this reason of leaves.
-    pub name: Option<String>,
-    /// At most so many flows.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    pub limit: usize,
-    /// List again whenever a second has passed, until interrupted.
-    #[arg(short, long)]
-    pub watch: bool,
-    /// Form of the output.
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// `canary set-weight`.
-#[derive(Debug, Args)]
-pub struct SetWeightArgs {
-    /// Service: `helloworld`, `default/helloworld` or as `canary get services` shows it.
-    pub service: String,
-    /// Weights of all versions of the rule, such as `v1=90 v2=10`.
-    #[arg(value_name = "VERSION=WEIGHT", required = true, value_parser = parse_weight)]
-    pub weights: Vec<(String, u32)>,
-    /// Rule, where the VirtualService has several.
-    #[arg(long, value_name = "NAME")]
-    pub rule: Option<String>,
-    /// Change nothing; show the map writes that it would take.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Form of the output.
-    #[command(flatten)]
-    pub output: Output,
-}
-
 /// `canary history`.
 #[derive(Debug, Args)]
 pub struct HistoryArgs {
     /// Only of this service.
+    #[arg(value_parser = parse_service)]
     pub service: Option<String>,
-    /// Form of the output.
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// `canary undo`.
-#[derive(Debug, Args)]
-pub struct UndoArgs {
-    /// Number of the entry, as `canary history` shows it [default: the newest that is not undone].
-    pub entry: Option<u64>,
-    /// Change nothing; show the map writes that it would take.
-    #[arg(long)]
-    pub dry_run: bool,
     /// Form of the output.
     #[command(flatten)]
     pub output: Output,
@@ -312,7 +215,7 @@ pub struct UndoArgs {
 /// `canary analyze`, `canary compile`.
 #[derive(Debug, Args)]
 pub struct FilesArgs {
-    /// File, directory (also its subdirectories), or - for standard input; may be repeated.
+    /// File, directory (its *.yaml, *.yml and *.json, also in subdirectories), or - for standard input; may be repeated.
     #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", required = true)]
     pub files: Vec<PathBuf>,
     /// Form of the output.
@@ -353,6 +256,7 @@ pub struct TraceArgs {
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// Only this service.
+    #[arg(value_parser = parse_service)]
     pub service: Option<String>,
     /// Form of the output.
     #[command(flatten)]
@@ -373,18 +277,16 @@ pub struct DetachArgs {
     /// Directory of the pins.
     #[arg(long, value_name = "DIR", default_value = PIN)]
     pub pin: PathBuf,
+    /// Form of the output.
+    #[command(flatten)]
+    pub output: Output,
 }
 
-fn parse_weight(text: &str) -> Result<(String, u32), String> {
-    let (version, weight) =
-        text.split_once('=').ok_or_else(|| format!("`{text}` is not VERSION=WEIGHT such as `v2=10`"))?;
-    if version.is_empty() {
-        return Err(format!("`{text}` names no version"));
-    }
-    let weight = weight
-        .parse()
-        .map_err(|_| format!("`{weight}` is not a weight: a whole number from 0 to {}, without %", u32::MAX))?;
-    Ok((version.into(), weight))
+/// A service as people name it: `service/helloworld` too, as `-o name` prints it and kubectl takes it.
+#[expect(clippy::unnecessary_wraps, reason = "the form that clap wants")]
+fn parse_service(text: &str) -> Result<String, std::convert::Infallible> {
+    let kinds = ["service/", "services/", "svc/"];
+    Ok(kinds.iter().find_map(|kind| text.strip_prefix(kind)).unwrap_or(text).into())
 }
 
 fn parse_client(text: &str) -> Result<std::net::SocketAddr, String> {

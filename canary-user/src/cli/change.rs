@@ -1,17 +1,18 @@
 //! Commands that change something, all by one answer of the agent: apply, delete, set-weight, undo.
-use std::{
-    fs,
-    io::{self, Read},
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use crate::{
-    api::dto::{ApplyV1, DeleteV1, EditedV1, FileV1, ObjectV1, SetWeightsV1, UndoV1, WeightV1},
+    agent::{edit::EditError, pass},
+    api::{
+        dto::{ApplyV1, DeleteV1, EditedV1, ObjectV1, SetWeightsV1, UndoV1, WeightV1},
+        error::ApiError,
+    },
     cli::{
         Exit, Failure,
         args::{ApplyArgs, DeleteArgs, Format, Output, SetWeightArgs, UndoArgs},
-        client::Client,
-        output::{Paint, Screen},
+        client::{Client, ClientError},
+        input::texts,
+        output::{Paint, Screen, count},
         rows,
     },
     source,
@@ -25,20 +26,40 @@ pub(super) fn apply(client: &Client, screen: &mut Screen<'_>, args: &ApplyArgs) 
 
 pub(super) fn delete(client: &Client, screen: &mut Screen<'_>, args: &DeleteArgs) -> Result<Exit, Failure> {
     let mut objects = Vec::new();
-    if let Some(kind) = &args.kind {
-        let kind = kind_of(kind);
-        for name in &args.names {
-            let (namespace, name) = name.split_once('/').unwrap_or((&args.namespace, name));
-            objects.push(ObjectV1 { kind: kind.into(), namespace: namespace.into(), name: name.into() });
+    let mut object = |kind: &str, name: &str| {
+        let (namespace, name) = name.split_once('/').unwrap_or((&args.namespace, name));
+        objects.push(ObjectV1 { kind: kind_of(kind).into(), namespace: namespace.into(), name: name.into() });
+    };
+    match &args.kind {
+        // KIND/NAME KIND/NAME …, else KIND NAME NAME …
+        Some(first) if first.contains('/') => {
+            for one in std::iter::once(first).chain(&args.names) {
+                let (kind, name) = one
+                    .split_once('/')
+                    .ok_or_else(|| Failure::usage(format!("`{one}` is not KIND/NAME, as `{first}` is")))?;
+                object(kind, name);
+            }
         }
+        Some(kind) if args.names.is_empty() => {
+            return Err(Failure::usage(format!("which {kind}? give `{kind} NAME` or `{kind}/NAME`")));
+        }
+        Some(kind) => args.names.iter().for_each(|name| object(kind, name)),
+        None => {}
     }
+    let mut diagnostics = Vec::new();
     for file in texts(&args.files)? {
         let parsed = source::parse(&file.text, Path::new(&file.name));
+        diagnostics.extend(pass::errors(&parsed.diagnostics).cloned());
         objects.extend(parsed.objects.into_iter().map(|object| ObjectV1 {
             kind: object.kind,
             namespace: object.namespace,
             name: object.name,
         }));
+    }
+    // What cannot be read may name objects too: half of what was meant is not what was meant.
+    if !diagnostics.is_empty() {
+        let refused = ApiError::from(EditError::Invalid { diagnostics });
+        return Err(ClientError::Refused(refused.body).into());
     }
     if objects.is_empty() {
         return Err(Failure::new(
@@ -46,7 +67,8 @@ pub(super) fn delete(client: &Client, screen: &mut Screen<'_>, args: &DeleteArgs
             "name a kind and a name, or a file with objects",
         ));
     }
-    let edited: EditedV1 = client.post("/v1/delete", &DeleteV1 { objects, dry_run: args.dry_run })?;
+    let asked = DeleteV1 { objects, ignore_not_found: args.ignore_not_found, force: args.force, dry_run: args.dry_run };
+    let edited: EditedV1 = client.post("/v1/delete", &asked)?;
     report(screen, &edited, args.output)
 }
 
@@ -69,22 +91,25 @@ pub(super) fn report(screen: &mut Screen<'_>, edited: &EditedV1, output: Output)
         format @ (Format::Json | Format::Yaml) => screen.document(edited, format)?,
         Format::Name => {
             for object in &edited.objects {
-                screen.line(&object.object)?;
+                screen.line(rows::object_name(&object.object))?;
             }
         }
-        Format::Table | Format::Wide => print(screen, edited)?,
+        format => print(screen, edited, format == Format::Wide)?,
     }
-    // Written is not enough: who sets weights wants them in force.
-    Ok(if edited.not_enforced.is_empty() { Exit::Done } else { Exit::Failed })
+    // Written is not enough: who sets weights wants them in force, and whatever is left behind in order.
+    let errors = edited.diagnostics.iter().any(|found| found.severity == "error");
+    Ok(if edited.not_enforced.is_empty() && !errors { Exit::Done } else { Exit::Failed })
 }
 
-fn print(screen: &mut Screen<'_>, edited: &EditedV1) -> Result<(), Failure> {
+fn print(screen: &mut Screen<'_>, edited: &EditedV1, wide: bool) -> Result<(), Failure> {
     let dry = if edited.dry_run { " (dry run)" } else { "" };
     for object in &edited.objects {
         screen.line(format!("{} {}{dry}", object.object, object.outcome))?;
     }
-    for change in &edited.changes {
-        screen.line(rows::change(change))?;
+    if edited.dry_run {
+        effect(screen, edited)?;
+    } else {
+        edited.changes.iter().try_for_each(|change| screen.line(rows::change(change)))?;
     }
     for found in edited.diagnostics.iter().filter(|found| found.severity != "info") {
         super::diagnostic(screen, found, "")?;
@@ -93,8 +118,8 @@ fn print(screen: &mut Screen<'_>, edited: &EditedV1) -> Result<(), Failure> {
         let title = screen.paint("not enforced", Paint::Bad);
         screen.line(format!("{title}: {}: {}", service.service, service.reason))?;
     }
-    if let Some(plan) = &edited.plan {
-        screen.line(format!("{} map writes{}", plan.len(), if plan.is_empty() { "." } else { ":" }))?;
+    if let Some(plan) = edited.plan.as_ref().filter(|_| wide) {
+        screen.line(format!("{}{}", count(plan.len(), "map write"), if plan.is_empty() { "." } else { ":" }))?;
         for operation in plan {
             screen.line(format!("  {operation}"))?;
         }
@@ -105,54 +130,33 @@ fn print(screen: &mut Screen<'_>, edited: &EditedV1) -> Result<(), Failure> {
         } else {
             screen.paint("written, but not in force as written", Paint::Bad)
         };
-        let entry = edited.entry.map(|entry| format!("; `canary undo {entry}` takes it back")).unwrap_or_default();
-        screen.line(format!("{text} ({operations} map writes{entry})"))?;
+        // Undo sets weights: it brings no rule back.
+        let undoable = edited.changes.iter().all(|change| !change.old.is_empty() && !change.new.is_empty());
+        let entry = match edited.entry {
+            Some(entry) if undoable => format!("; `canary undo {entry}` takes it back"),
+            Some(entry) => format!("; entry {entry} of the history"),
+            None => String::new(),
+        };
+        screen.line(format!("{text} ({}{entry})", count(operations, "map write")))?;
     }
     Ok(())
 }
 
-/// Texts of files, of the files of directories, and of standard input.
-pub(super) fn texts(paths: &[PathBuf]) -> Result<Vec<FileV1>, Failure> {
-    let mut texts = Vec::new();
-    for path in paths {
-        if path.as_os_str() == "-" {
-            let mut text = String::new();
-            io::stdin().read_to_string(&mut text).map_err(|error| unreadable(Path::new("standard input"), &error))?;
-            texts.push(FileV1 { name: "-".into(), text });
-            continue;
-        }
-        let files = if path.is_dir() { files_of(path)? } else { vec![path.clone()] };
-        for file in files {
-            let text = fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
-            texts.push(FileV1 { name: file.display().to_string(), text });
-        }
+/// What a dry run would change for clients: shares and endpoints, before and after.
+fn effect(screen: &mut Screen<'_>, edited: &EditedV1) -> Result<(), Failure> {
+    let rows: Vec<_> = edited.changes.iter().flat_map(rows::shares).collect();
+    if !rows.is_empty() {
+        screen.table(&["SERVICE", "RULE", "VERSION", "WEIGHT", "SHARE"], &rows)?;
     }
-    Ok(texts)
-}
-
-fn files_of(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).map_err(|error| unreadable(dir, &error))? {
-        let path = entry.map_err(|error| unreadable(dir, &error))?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let ours =
-            path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
-        if ours && !hidden && path.is_file() {
-            files.push(path);
-        }
+    for one in &edited.endpoints {
+        let (old, new) = (one.old, count(one.new, "endpoint"));
+        let (service, version) = (&one.service, &one.version);
+        screen.line(format!("{service} {version}: {old} → {new} (+{} -{})", one.added, one.removed))?;
     }
-    files.sort();
-    if files.is_empty() {
-        return Err(Failure::new(
-            format!("there is no *.yaml, *.yml or *.json in {}", dir.display()),
-            "name the files themselves",
-        ));
+    if rows.is_empty() && edited.endpoints.is_empty() {
+        screen.line("no share and no endpoint would change")?;
     }
-    Ok(files)
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(format!("cannot read {}: {error}", path.display()), "")
+    Ok(())
 }
 
 /// The kind that a user of kubectl means.

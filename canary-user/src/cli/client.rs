@@ -74,6 +74,17 @@ impl ClientError {
     }
 }
 
+/// `text` as a value in a query.
+pub(super) fn escaped(text: &str) -> String {
+    let letter = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(letter).collect()
+}
+
 /// A client of one agent.
 #[derive(Debug)]
 pub struct Client {

@@ -1,9 +1,5 @@
 //! Commands without an agent: analyze and compile read files and say what they come to.
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::{self, Read},
-    path::{Path, PathBuf},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -17,43 +13,45 @@ use crate::{
     cli::{
         Exit, Failure,
         args::{FilesArgs, Format},
-        output::Screen,
+        input,
+        output::{Screen, count},
+        rows,
     },
     compile::{self, Compiled},
     dataplane::Counters,
     diagnostic::{Diagnostic, Severity},
     model::Model,
-    source::{self, Snapshot, directory::Directory},
+    source::Snapshot,
     state::State,
 };
 
 pub(super) fn analyze(screen: &mut Screen<'_>, args: &FilesArgs) -> Result<Exit, Failure> {
-    let snapshot = snapshot(&args.files)?;
+    let snapshot = input::snapshot(&args.files)?;
     let found = findings(&snapshot);
     let items: Vec<DiagnosticV1> = found.iter().map(DiagnosticV1::from).collect();
-    let count = |severity: Severity| found.iter().filter(|found| found.severity == severity).count();
+    let of = |severity: Severity| found.iter().filter(|found| found.severity == severity).count();
     match args.output.format {
         format @ (Format::Json | Format::Yaml) => {
             screen.document(&Findings { items: &items, objects: snapshot.objects.len() }, format)?;
         }
         Format::Name => {
             let objects: BTreeSet<&str> = items.iter().map(|found| found.object.as_str()).collect();
-            objects.into_iter().try_for_each(|object| screen.line(object))?;
+            objects.into_iter().try_for_each(|object| screen.line(rows::object_name(object)))?;
         }
         Format::Table | Format::Wide => {
             for found in &items {
                 super::diagnostic(screen, found, "")?;
             }
             screen.line(format!(
-                "{} objects: {} errors, {} warnings, {} notes.",
-                snapshot.objects.len(),
-                count(Severity::Error),
-                count(Severity::Warning),
-                count(Severity::Info)
+                "{}: {}, {}, {}.",
+                count(snapshot.objects.len(), "object"),
+                count(of(Severity::Error), "error"),
+                count(of(Severity::Warning), "warning"),
+                count(of(Severity::Info), "note")
             ))?;
         }
     }
-    Ok(match (count(Severity::Error), count(Severity::Warning)) {
+    Ok(match (of(Severity::Error), of(Severity::Warning)) {
         (0, 0) => Exit::Done,
         (0, _) => Exit::Warnings,
         _ => Exit::Failed,
@@ -82,7 +80,7 @@ fn compiled(snapshot: &Snapshot) -> (Compiled, Vec<Diagnostic>) {
 }
 
 pub(super) fn compile(screen: &mut Screen<'_>, args: &FilesArgs) -> Result<Exit, Failure> {
-    let snapshot = snapshot(&args.files)?;
+    let snapshot = input::snapshot(&args.files)?;
     let (compiled, mut diagnostics) = compiled(&snapshot);
     diagnostics.sort();
     diagnostics.dedup();
@@ -153,22 +151,4 @@ fn service_of(service: &ServiceV1, state: &State) -> CompiledServiceV1 {
         rules: service.rules.clone(),
         versions: versions.collect(),
     }
-}
-
-/// The objects of files, directories and standard input, as one Snapshot.
-fn snapshot(paths: &[PathBuf]) -> Result<Snapshot, Failure> {
-    let mut all = Snapshot::default();
-    for path in paths {
-        let one = if path.as_os_str() == "-" {
-            let mut text = String::new();
-            io::stdin().read_to_string(&mut text)?;
-            source::parse(&text, Path::new("-"))
-        } else {
-            let read = Directory::open(path).and_then(|directory| directory.read());
-            read.map_err(|error| Failure::new(crate::agent::chain(&error), "give -f a file or directory that exists"))?
-        };
-        all.objects.extend(one.objects);
-        all.diagnostics.extend(one.diagnostics);
-    }
-    Ok(all)
 }

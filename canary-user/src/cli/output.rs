@@ -53,6 +53,8 @@ pub trait Row {
 pub struct Screen<'a> {
     /// The stream.
     pub out: &'a mut dyn Write,
+    /// Where remarks go that are no part of the output.
+    pub err: &'a mut dyn Write,
     /// Escape sequences are welcome.
     pub colour: bool,
 }
@@ -174,6 +176,19 @@ pub fn signed(number: f64) -> String {
     if matches!(text, "+" | "-" | "+0" | "-0") { "0".into() } else { text.into() }
 }
 
+/// `1 split`, `2 splits`, `2 passes`, `2 entries`.
+#[must_use]
+pub fn count(number: impl TryInto<u64>, noun: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    let nouns = match noun.strip_suffix('y') {
+        _ if number == 1 => noun.to_owned(),
+        Some(stem) => format!("{stem}ies"),
+        None if noun.ends_with('s') => format!("{noun}es"),
+        None => format!("{noun}s"),
+    };
+    format!("{number} {nouns}")
+}
+
 /// `1.5 MiB`.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "for people")]
@@ -197,6 +212,11 @@ mod tests {
     fn numbers_for_people() {
         assert_eq!([0.0, 0.1, 1.0, 0.333_333, 0.012_5].map(percent), ["0%", "10%", "100%", "33.33%", "1.25%"]);
         assert_eq!([0.0, 0.04, -0.04, 0.5, -1.0, 10.0].map(signed), ["0", "0", "0", "+0.5", "-1", "+10"]);
+        assert_eq!([0, 1, 2].map(|number: u64| count(number, "split")), ["0 splits", "1 split", "2 splits"]);
+        assert_eq!(
+            [count(1_usize, "pass"), count(3_usize, "pass"), count(2_u32, "entry")],
+            ["1 pass", "3 passes", "2 entries"]
+        );
         assert_eq!([0, 1023, 1536, 20 << 20, 3 << 40].map(bytes), ["0 B", "1023 B", "1.5 KiB", "20 MiB", "3.0 TiB"]);
     }
 
@@ -211,7 +231,7 @@ mod tests {
     #[test]
     fn tables_have_columns_and_no_trailing_spaces() {
         let mut out = Vec::new();
-        let mut screen = Screen { out: &mut out, colour: true };
+        let mut screen = Screen { out: &mut out, err: &mut Vec::new(), colour: true };
         let rows = [
             vec!["a".into(), Cell::painted("long one", Paint::Bad), "".into()],
             vec!["bb".into(), "".into(), "x".into()],

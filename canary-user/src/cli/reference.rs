@@ -27,11 +27,13 @@ pub(super) fn completions(screen: &mut Screen<'_>, shell: clap_complete::Shell) 
 }
 
 pub(super) fn man(screen: &mut Screen<'_>, dir: Option<&Path>) -> Result<Exit, Failure> {
+    // `canary help` has no page of its own.
+    let pages = command().disable_help_subcommand(true);
     match dir {
-        None => clap_mangen::Man::new(command()).render(&mut screen.out)?,
+        None => clap_mangen::Man::new(pages).render(&mut screen.out)?,
         Some(dir) => {
             let cannot = |error: io::Error| Failure::new(format!("cannot write to {}: {error}", dir.display()), "");
-            clap_mangen::generate_to(command(), dir).map_err(cannot)?;
+            clap_mangen::generate_to(pages, dir).map_err(cannot)?;
         }
     }
     Ok(Exit::Done)
@@ -48,7 +50,8 @@ pub fn markdown() -> String {
     all = all.term_width(100).color(clap::ColorChoice::Never);
     all.build();
     section(&mut text, &mut all.clone(), "canary");
-    for command in all.get_subcommands_mut() {
+    // `canary help COMMAND` says the same again.
+    for command in all.get_subcommands_mut().filter(|command| command.get_name() != "help") {
         let name = format!("canary {}", command.get_name());
         section(&mut text, command, &name);
     }
@@ -88,15 +91,17 @@ mod tests {
     fn man_pages_and_completions_come_out() {
         let dir = tempfile::tempdir().unwrap();
         let mut out = Vec::new();
-        let mut screen = Screen { out: &mut out, colour: false };
+        let mut screen = Screen { out: &mut out, err: &mut Vec::new(), colour: false };
         man(&mut screen, Some(dir.path())).unwrap();
         for page in ["canary.1", "canary-set-weight.1", "canary-agent.1"] {
             let text = std::fs::read_to_string(dir.path().join(page)).unwrap();
             assert!(text.contains("Exit codes:"), "{page}");
         }
+        assert!(!dir.path().join("canary-help.1").exists());
         man(&mut screen, None).unwrap();
         completions(&mut screen, clap_complete::Shell::Bash).unwrap();
         let text = String::from_utf8(out).unwrap();
+        assert!(!text.contains("canary\\-help"));
         assert!(text.contains("set\\-weight") && text.contains("complete -F _canary"));
     }
 }

@@ -144,11 +144,19 @@ impl Row for FlowV1 {
 }
 
 impl Row for LeaveV1 {
-    fn titles(_wide: bool) -> Vec<&'static str> {
-        vec!["REASON", "PACKETS"]
+    fn titles(wide: bool) -> Vec<&'static str> {
+        let mut titles = vec!["REASON", "PACKETS"];
+        if wide {
+            titles.extend(["VERDICT", "MEANING"]);
+        }
+        titles
     }
-    fn cells(&self, _wide: bool) -> Vec<Cell> {
-        vec![self.reason.clone().into(), self.packets.to_string().into()]
+    fn cells(&self, wide: bool) -> Vec<Cell> {
+        let mut cells: Vec<Cell> = vec![self.reason.clone().into(), self.packets.to_string().into()];
+        if wide {
+            cells.extend([self.verdict.clone().into(), self.meaning.clone().into()]);
+        }
+        cells
     }
     fn name(&self) -> String {
         format!("leave/{}", self.reason)
@@ -215,7 +223,41 @@ impl Row for TraceV1 {
 /// `default/helloworld:5000/tcp http[0]: v1=90 v2=10 → v1=50 v2=50`.
 #[must_use]
 pub(super) fn change(change: &ChangeV1) -> String {
-    format!("{} {}: {} → {}", change.service, change.rule, weights(&change.old), weights(&change.new))
+    let side = |side: &[WeightV1], absent: &str| if side.is_empty() { absent.into() } else { weights(side) };
+    format!("{} {}: {} → {}", change.service, change.rule, side(&change.old, "(new)"), side(&change.new, "(gone)"))
+}
+
+/// `Kind namespace/name` as `kind/namespace/name`, which `canary delete` takes.
+#[must_use]
+pub(super) fn object_name(object: &str) -> String {
+    match object.split_once(' ') {
+        Some((kind, name)) => format!("{}/{name}", kind.to_lowercase()),
+        None => object.to_owned(),
+    }
+}
+
+/// A row for every version of a change: weight and share, before and after.
+#[must_use]
+pub(super) fn shares(change: &ChangeV1) -> Vec<Vec<Cell>> {
+    let mut versions: Vec<&str> = change.old.iter().chain(&change.new).map(|one| one.version.as_str()).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    let weight =
+        |side: &[WeightV1], name: &str| side.iter().find(|one| one.version == name).map_or(0, |one| one.weight);
+    let share = |side: &[WeightV1], name: &str| {
+        let sum: f64 = side.iter().map(|one| f64::from(one.weight)).sum();
+        if sum > 0.0 { percent(f64::from(weight(side, name)) / sum) } else { "-".into() }
+    };
+    let row = |name: &str| -> Vec<Cell> {
+        vec![
+            change.service.clone().into(),
+            change.rule.clone().into(),
+            name.into(),
+            format!("{} → {}", weight(&change.old, name), weight(&change.new, name)).into(),
+            format!("{} → {}", share(&change.old, name), share(&change.new, name)).into(),
+        ]
+    };
+    versions.into_iter().map(row).collect()
 }
 
 fn weights(weights: &[WeightV1]) -> String {

@@ -20,7 +20,7 @@ use crate::{
         Exit, Failure,
         args::TopArgs,
         client::Client,
-        output::{percent, signed},
+        output::{count, percent, signed},
         rows,
     },
 };
@@ -117,7 +117,7 @@ impl Top {
             Layout::vertical([Constraint::Length(1), Constraint::Min(3), Constraint::Length(6)]).areas(frame.area());
         let title = match &self.trouble {
             Some(trouble) => Line::from(format!(" {trouble} (showing the last answer)")).fg(Color::Red),
-            None => Line::from(format!(" canary top: {} versions; q quits", self.versions.len())),
+            None => Line::from(format!(" canary top: {}; q quits", count(self.versions.len(), "version"))),
         };
         frame.render_widget(title.bold(), head);
 

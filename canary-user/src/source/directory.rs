@@ -112,8 +112,12 @@ impl Directory {
         Watch::new(self.clone()).map_err(|source| SourceError::Watch { path: self.path.clone(), source })
     }
 
-    /// The files that hold objects, sorted.
-    pub(super) fn files(&self) -> Result<Vec<PathBuf>, SourceError> {
+    /// The files that hold objects, sorted: `*.yaml`, `*.yml` and `*.json`, also in subdirectories, [`DEPTH_MAX`] deep;
+    /// neither hidden ones nor what editors leave. Of a single file the file, whatever its name.
+    ///
+    /// # Errors
+    /// When the directory cannot be read, or holds far more than configuration.
+    pub fn files(&self) -> Result<Vec<PathBuf>, SourceError> {
         let failed = |source| SourceError::Read { path: self.path.clone(), source };
         if !fs::metadata(&self.path).map_err(failed)?.is_dir() {
             return Ok(vec![self.path.clone()]);

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{EditError, Outcome, Target, What};
+use super::{EditError, Outcome, Target, What, naming};
 use crate::{
     agent::{
         documents,
@@ -23,11 +23,13 @@ use crate::{
 type Weights = Vec<(String, u32)>;
 
 /// New texts of files, not written yet.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Draft {
     pub(crate) files: Vec<FileEdit>,
     pub(crate) objects: Vec<(String, Outcome)>,
     pub(crate) undoes: Option<u64>,
+    /// What was given, where its author wrote it.
+    given: Vec<Object>,
 }
 
 /// One file before and after; `None` is no file.
@@ -54,14 +56,9 @@ impl What {
         match self {
             Self::SetWeights { .. } => Action::SetWeight,
             Self::Apply(_) => Action::Apply,
-            Self::Delete(_) => Action::Delete,
+            Self::Delete { .. } => Action::Delete,
             Self::Undo(_) => Action::Undo,
         }
-    }
-
-    /// Whether errors that it makes elsewhere are reasons to refuse it. As with kubectl, what others refer to may be deleted.
-    pub(crate) fn must_be_valid(&self) -> bool {
-        !matches!(self, Self::Delete(_))
     }
 
     pub(crate) fn draft(&self, ground: &Ground<'_>) -> Result<Draft, EditError> {
@@ -71,7 +68,7 @@ impl What {
                 set_weights(&[(object, rule.as_deref(), weights.clone())])
             }
             Self::Apply(files) => ground.apply(files),
-            Self::Delete(targets) => ground.delete(targets),
+            Self::Delete { targets, ignore_missing, .. } => ground.delete(targets, *ignore_missing),
             Self::Undo(id) => ground.undo(*id),
         }
     }
@@ -79,11 +76,15 @@ impl What {
 
 impl<'a> Ground<'a> {
     fn apply(&self, files: &[(PathBuf, String)]) -> Result<Draft, EditError> {
+        let parsed: Vec<Snapshot> = files.iter().map(|(name, text)| source::parse(text, name)).collect();
+        // Merged, because the same object in two files is an error too.
+        let merged = Snapshot::merge(parsed.clone());
+        let mut diagnostics: Vec<_> = pass::errors(&merged.diagnostics).cloned().collect();
+        let there: BTreeSet<String> = self.snapshot.objects.iter().map(Object::id).collect();
+        let new = merged.objects.iter().filter(|object| !there.contains(&object.id()));
+        diagnostics.extend(new.flat_map(naming::problems));
         let mut given = Vec::new();
-        let mut diagnostics = Vec::new();
-        for (name, text) in files {
-            let parsed = source::parse(text, name);
-            diagnostics.extend(pass::errors(&parsed.diagnostics).cloned());
+        for ((name, text), parsed) in files.iter().zip(parsed) {
             let texts = documents::texts(text, name, &parsed.objects);
             given.extend(parsed.objects.into_iter().zip(texts.into_iter().map(|(_, text)| text)));
         }
@@ -112,27 +113,32 @@ impl<'a> Ground<'a> {
                 }
             };
             draft.objects.push((id, outcome));
+            draft.given.push(object);
         }
         draft.files = texts.changed();
         Ok(draft)
     }
 
-    fn delete(&self, targets: &[Target]) -> Result<Draft, EditError> {
+    fn delete(&self, targets: &[Target], ignore_missing: bool) -> Result<Draft, EditError> {
         let mut texts = Texts::default();
         let mut draft = Draft::default();
         for target in targets {
-            let object = self
-                .snapshot
-                .objects
-                .iter()
-                .find(|there| {
-                    there.kind.eq_ignore_ascii_case(&target.kind)
-                        && there.namespace == target.namespace
-                        && there.name == target.name
-                })
-                .ok_or_else(|| EditError::NotFound {
-                    object: format!("{} {}/{}", target.kind, target.namespace, target.name),
-                })?;
+            let found = self.snapshot.objects.iter().find(|there| {
+                there.kind.eq_ignore_ascii_case(&target.kind)
+                    && there.namespace == target.namespace
+                    && there.name == target.name
+            });
+            let Some(object) = found else {
+                if ignore_missing {
+                    continue;
+                }
+                let object = format!("{} {}/{}", target.kind, target.namespace, target.name);
+                return Err(EditError::NotFound { object });
+            };
+            // Named twice, such as in two of the files.
+            if draft.objects.iter().any(|(id, _)| *id == object.id()) {
+                continue;
+            }
             let file = &object.origin.file;
             let text = texts.read(file)?;
             let rest = documents::replace(&text, file, &object.id(), None)?;
@@ -230,6 +236,13 @@ fn set_weights(all: &[(&Object, Option<&str>, Weights)]) -> Result<Draft, EditEr
 }
 
 impl Draft {
+    /// A finding about what was given, at its place in the author's file: the agent's copy says nothing to them.
+    pub(crate) fn at_home(&self, found: &Diagnostic) -> Diagnostic {
+        let given = self.given.iter().find(|object| object.id() == found.object);
+        let origin = given.map_or_else(|| found.origin.clone(), |object| object.origin_of(&found.field));
+        Diagnostic { origin, ..found.clone() }
+    }
+
     /// The Snapshot that the directory would give with this draft written.
     pub(crate) fn try_on(&self, snapshot: &Snapshot) -> Snapshot {
         let touched = |file: &Path| self.files.iter().any(|edit| edit.path == file);
@@ -268,8 +281,9 @@ pub(crate) fn new_errors(old: &Wanted, new: &Wanted) -> Vec<Diagnostic> {
     pass::errors(&new.diagnostics).filter(|found| !known.contains(&key(found))).cloned().collect()
 }
 
-/// Services that one of these objects decides about and that are not enforced as written.
+/// Services that one of these objects decides about and that are not enforced as written, and those that were before.
 pub(crate) fn not_enforced(
+    before: &BTreeMap<ServiceId, ServiceReport>,
     reports: &BTreeMap<ServiceId, ServiceReport>,
     objects: &[(String, Outcome)],
 ) -> Vec<(ServiceId, String)> {
@@ -279,7 +293,8 @@ pub(crate) fn not_enforced(
     };
     reports
         .iter()
-        .filter(|(_, report)| !report.enforced && touched(report))
+        .filter(|(_, report)| !report.enforced)
+        .filter(|(id, report)| touched(report) || before.get(*id).is_some_and(|before| before.enforced))
         .map(|(id, report)| (id.clone(), report.reason.clone().unwrap_or_default()))
         .collect()
 }

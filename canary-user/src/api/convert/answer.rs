@@ -1,11 +1,13 @@
 //! Answers to requests that change or try something.
 use crate::{
     agent::{
-        edit::{Edited, Outcome},
+        edit::{Edited, Outcome, Scaled},
         history::{Action, Change, History},
         view::View,
     },
-    api::dto::{ChangeV1, DiagnosticV1, EditedV1, EntryV1, NotEnforcedV1, ObjectOutcomeV1, TraceV1, WeightV1},
+    api::dto::{
+        ChangeV1, DiagnosticV1, EditedV1, EndpointsChangeV1, EntryV1, NotEnforcedV1, ObjectOutcomeV1, TraceV1, WeightV1,
+    },
     dataplane::{Probe, Trace},
     state::{Choosing, Rule},
     telemetry::time,
@@ -32,6 +34,7 @@ pub fn edited(edited: &Edited, dry_run: bool) -> EditedV1 {
             .collect(),
         files: edited.files.iter().map(|file| file.display().to_string()).collect(),
         changes: edited.changes.iter().map(ChangeV1::from).collect(),
+        endpoints: edited.scaled.iter().map(EndpointsChangeV1::from).collect(),
         not_enforced: edited
             .not_enforced
             .iter()
@@ -133,6 +136,19 @@ impl From<&Change> for ChangeV1 {
             rule: change.rule.clone(),
             old: weights(&change.old),
             new: weights(&change.new),
+        }
+    }
+}
+
+impl From<&Scaled> for EndpointsChangeV1 {
+    fn from(scaled: &Scaled) -> Self {
+        Self {
+            service: scaled.service.to_string(),
+            version: scaled.version.clone(),
+            old: scaled.old,
+            new: scaled.new,
+            added: scaled.added,
+            removed: scaled.removed,
         }
     }
 }

@@ -56,6 +56,12 @@ pub struct FileV1 {
 pub struct DeleteV1 {
     /// Objects.
     pub objects: Vec<ObjectV1>,
+    /// Pass over objects that are not there.
+    #[serde(default)]
+    pub ignore_not_found: bool,
+    /// Also when others refer to them.
+    #[serde(default)]
+    pub force: bool,
     /// Change nothing, answer what would happen.
     #[serde(default)]
     pub dry_run: bool,
@@ -96,6 +102,9 @@ pub struct EditedV1 {
     pub files: Vec<String>,
     /// Weights before and after.
     pub changes: Vec<ChangeV1>,
+    /// Versions that get or lose endpoints.
+    #[serde(default)]
+    pub endpoints: Vec<EndpointsChangeV1>,
     /// Services of these objects that are not enforced as written.
     pub not_enforced: Vec<NotEnforcedV1>,
     /// Findings about the objects.
@@ -124,10 +133,27 @@ pub struct ChangeV1 {
     pub service: String,
     /// Rule.
     pub rule: String,
-    /// Before; versions of weight 0 are left out.
+    /// Before; versions of weight 0 are left out. Empty for a rule that is new.
     pub old: Vec<WeightV1>,
-    /// After; likewise.
+    /// After; likewise. Empty for a rule that is gone.
     pub new: Vec<WeightV1>,
+}
+
+/// Endpoints of one version before and after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointsChangeV1 {
+    /// Service.
+    pub service: String,
+    /// Version.
+    pub version: String,
+    /// How many before.
+    pub old: usize,
+    /// How many after.
+    pub new: usize,
+    /// How many of them are new.
+    pub added: usize,
+    /// How many go.
+    pub removed: usize,
 }
 
 /// One of `GET /v1/history`.

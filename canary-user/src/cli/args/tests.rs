@@ -1,14 +1,14 @@
 //! The grammar is sound, and its examples are true.
 use clap::CommandFactory;
 
-use super::*;
+use super::{change::parse_weight, *};
 
 #[test]
 fn the_grammar_is_sound_and_every_command_has_an_example() {
     let mut cli = Cli::command();
     cli.build();
     cli.clone().debug_assert();
-    for command in cli.get_subcommands() {
+    for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         assert!(help.contains("Examples:\n  canary "), "`canary {}` has no example", command.get_name());
     }
@@ -18,7 +18,7 @@ fn the_grammar_is_sound_and_every_command_has_an_example() {
 fn every_example_parses() {
     let mut cli = Cli::command();
     cli.build();
-    for command in cli.get_subcommands() {
+    for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
         let help = command.get_after_help().unwrap().to_string();
         for line in help.lines().filter_map(|line| line.strip_prefix("  canary ")) {
             let line = line.split([';', '|', '>']).next().unwrap();
@@ -47,4 +47,20 @@ fn weights_and_clients() {
         assert_eq!(parse_client(text).unwrap().to_string(), address);
     }
     assert_eq!(parse_client("localhost").unwrap_err(), "`localhost` is not IP or IP:PORT");
+}
+
+#[test]
+fn a_misspelt_level_is_wrong_usage() {
+    let parse = |level| Cli::try_parse_from(["canary", "agent", "--config", "/", "--attach", "tc:a", "--log", level]);
+    let error = parse("loud").unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("error, warn, info, debug, trace"), "{error}");
+    parse("debug").unwrap();
+}
+
+#[test]
+fn help_is_a_command_too() {
+    let text = |words: &[&str]| Cli::try_parse_from(words).unwrap_err().to_string();
+    assert!(text(&["canary", "help"]).contains("\n  set-weight "));
+    assert_eq!(text(&["canary", "help", "undo"]), text(&["canary", "undo", "--help"]));
 }
