@@ -35,6 +35,7 @@ pub mod edit;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod history;
+mod interfaces;
 pub mod kernel;
 pub mod lock;
 pub mod notify;
@@ -52,6 +53,8 @@ pub mod wake;
 pub const RESYNC: Duration = Duration::from_secs(30);
 /// The first retry after a failure comes after this time, the next ones after twice the time before.
 const RETRY: Duration = Duration::from_millis(250);
+/// Time until the next look for an interface that is not there.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// The loop and all that it owns.
 #[derive(Debug)]
@@ -61,6 +64,8 @@ pub struct Agent<K> {
     attach: Vec<Attach>,
     /// Index of each interface when programs were attached to it.
     interfaces: BTreeMap<String, Option<u64>>,
+    /// Why some of them are not attached.
+    unattached: Vec<String>,
     store: Store,
     memory: Memory,
     history: History,
@@ -101,6 +106,7 @@ impl<K: Kernel> Agent<K> {
             source: place.source,
             attach: place.attach,
             interfaces: BTreeMap::new(),
+            unattached: Vec::new(),
             store: place.store,
             memory,
             history,
@@ -111,30 +117,6 @@ impl<K: Kernel> Agent<K> {
             clock: place.clock,
         };
         Ok((agent, published))
-    }
-
-    /// Attaches to the interfaces unless that is done; each one that was made anew since is attached to again.
-    ///
-    /// # Errors
-    /// When the data plane cannot.
-    pub fn attach(&mut self) -> Result<(), PassError> {
-        let now: BTreeMap<String, Option<u64>> =
-            self.attach.iter().map(|one| (one.interface.clone(), self.kernel.interface(&one.interface))).collect();
-        if now == self.interfaces {
-            return Ok(());
-        }
-        let attached = self.kernel.attach(&self.attach).map_err(|source| {
-            let interfaces = self.attach.iter().map(|one| one.interface.as_str()).collect::<Vec<_>>().join(", ");
-            PassError::Attach { interfaces, source }
-        })?;
-        for one in &attached {
-            tracing::info!(interface = one.attach.interface, mode = one.mode, adopted = one.adopted, "attached");
-            if let Some(warning) = &one.warning {
-                tracing::warn!(interface = one.attach.interface, "{warning}");
-            }
-        }
-        self.interfaces = now;
-        Ok(())
     }
 
     /// Works until [`Wake::Stop`], or until nobody can wake it any more. `alive` is called at least every `pulse`.
@@ -192,13 +174,16 @@ impl<K: Kernel> Agent<K> {
         turn
     }
 
-    /// Time until the next pass: soon after a failure, else when a drain ends, else the resync.
+    /// Time until the next pass: soon after a failure, or while services wait for room that the last pass has made; else
+    /// when a drain ends, or an interface may have come, else the resync.
     fn delay(&self) -> Duration {
         match self.failures_in_a_row {
-            0 => self
-                .drains
-                .first()
-                .map_or(RESYNC, |end| end.saturating_duration_since(Instant::now()).max(RETRY).min(RESYNC)),
+            0 if !self.view.applied.refused.is_empty() && self.view.applied.operations > 0 => RETRY,
+            0 => {
+                let latest = if self.unattached.is_empty() { RESYNC } else { LOOK };
+                let drained = self.drains.first().map(|end| end.saturating_duration_since(Instant::now()).max(RETRY));
+                drained.unwrap_or(latest).min(latest)
+            }
             failures => RETRY.saturating_mul(1 << (failures - 1).min(16)).min(RESYNC),
         }
     }
@@ -210,15 +195,16 @@ impl<K: Kernel> Agent<K> {
             Ok(_) => {
                 self.failures_in_a_row = 0;
                 self.view.passes += 1;
-                self.view.trouble = None;
-                Phase::Ready
+                let attach = PassError::Attach { failures: self.unattached.clone() };
+                self.view.trouble = (!self.unattached.is_empty()).then(|| Trouble::of(&attach));
+                if self.view.trouble.is_none() { Phase::Ready } else { Phase::Degraded }
             }
             Err(error) => {
                 self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
                 self.view.failures += 1;
-                let message = chain(error);
-                tracing::error!(retry_ms = self.delay().as_millis(), "pass failed: {message}");
-                self.view.trouble = Some(Trouble { message, remedy: error.remedy().into() });
+                let trouble = Trouble::of(error);
+                tracing::error!(retry_ms = self.delay().as_millis(), "pass failed: {}", trouble.message);
+                self.view.trouble = Some(trouble);
                 Phase::Degraded
             }
         };
@@ -232,13 +218,16 @@ impl<K: Kernel> Agent<K> {
 
     fn try_pass(&mut self, author: Author, action: Action, undoes: Option<u64>) -> Result<Passed, PassError> {
         // An interface that is gone must not hold back what is decided: weights and dead endpoints come first.
-        let attached = self.attach();
+        let _ = self.attach();
         let snapshot = self.source.read()?;
-        let wanted = pass::want(&snapshot, &self.memory);
+        let mut wanted = pass::want(&snapshot, &self.memory);
         self.report(&wanted);
-        let intended = Arc::new(wanted.state.clone());
-        self.view.intended = intended.clone();
+        self.view.intended = Arc::new(wanted.state.clone());
         let applied = self.kernel.apply(&wanted.state).map_err(PassError::Kernel)?;
+        if !applied.refused.is_empty() {
+            wanted.refuse(&applied.refused, &self.memory.state);
+            self.report(&wanted);
+        }
         if applied.operations > 0 {
             tracing::info!(operations = applied.operations, micros = applied.micros, "applied");
         }
@@ -253,7 +242,7 @@ impl<K: Kernel> Agent<K> {
         let memory = Memory { state: wanted.state.clone(), objects: wanted.objects.clone() };
         let remember = memory != self.memory;
         self.memory = memory;
-        self.view.in_force = intended;
+        self.view.in_force = Arc::new(wanted.state);
         self.view.applied = applied.clone();
         self.view.applied_at = Some((self.clock)());
         if let Some(entry) = entry {
@@ -264,7 +253,6 @@ impl<K: Kernel> Agent<K> {
         if remember {
             self.store.remember(&self.memory)?;
         }
-        attached?;
         Ok(Passed { applied, entry })
     }
 

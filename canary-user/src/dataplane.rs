@@ -113,13 +113,13 @@ impl Dataplane {
         Ok(Self { ebpf, maps, links, names: Names::default(), attached: Vec::new(), grace_due: true })
     }
 
-    /// Attaches to exactly these interfaces: adopts or replaces what is there, detaches what is no longer asked for.
-    ///
-    /// # Errors
-    /// When an interface is missing or the kernel refuses; what was attached before stays then.
-    pub fn attach(&mut self, wanted: &[Attach]) -> Result<Vec<Attached>, DataplaneError> {
-        self.attached = attach::attach(&mut self.ebpf, &self.links, wanted)?;
-        Ok(self.attached.clone())
+    /// Attaches to exactly these interfaces: adopts or replaces what is there, detaches what is no longer asked for. Says
+    /// what each became, in their order; one that is missing, or that the kernel refuses, does not keep others from
+    /// theirs, and what it had stays. More errors at the end are of links that cannot be removed.
+    pub fn attach(&mut self, wanted: &[Attach]) -> Vec<Result<Attached, DataplaneError>> {
+        let became = attach::attach(&mut self.ebpf, &self.links, wanted);
+        self.attached = became.iter().flatten().cloned().collect();
+        became
     }
 
     /// Observes the maps, compares them with `wanted` and writes the difference.

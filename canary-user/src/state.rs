@@ -67,6 +67,14 @@ pub struct State {
     pub services: BTreeMap<ServiceId, Service>,
 }
 
+impl State {
+    /// Removes a service and its virtual addresses.
+    pub(crate) fn without(&mut self, id: &ServiceId) {
+        self.services.remove(id);
+        self.frontends.retain(|_, owner| owner != id);
+    }
+}
+
 /// The rules of one service and the versions that they name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {

@@ -1,6 +1,6 @@
 //! For tests: a kernel in memory that keeps the wanted state, counts what it is told to and fails on request.
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use crate::{
     agent::kernel::{Kernel, KernelError},
     dataplane::{
-        Applied, Attach, Attached, Counters, Counts, EndpointCounts, FlowRecord, MapMemory, Probe, SplitCounts, Trace,
+        Applied, Attach, Attached, Counters, Counts, EndpointCounts, FlowRecord, MapMemory, Probe, Refused,
+        SplitCounts, Trace,
     },
     diagnostic::Origin,
     source::Object,
@@ -32,6 +33,10 @@ pub(crate) struct Inside {
     pub(crate) flows: BTreeMap<String, u64>,
     /// Weights that the kernel pretends to have, by version.
     pub(crate) lies: BTreeMap<String, u32>,
+    /// Interfaces that do not exist.
+    pub(crate) missing: BTreeSet<String>,
+    /// Services for which there is no room, and the writes that a pass makes all the same.
+    pub(crate) full: BTreeMap<ServiceId, usize>,
     /// Index of every interface.
     pub(crate) interface: u64,
     attached: Vec<Attached>,
@@ -48,14 +53,18 @@ impl FakeKernel {
 }
 
 impl Kernel for FakeKernel {
-    fn attach(&mut self, wanted: &[Attach]) -> Result<Vec<Attached>, KernelError> {
+    fn attach(&mut self, wanted: &[Attach]) -> Vec<Result<Attached, KernelError>> {
         let mut inside = self.inside();
         inside.attaches += 1;
-        inside.attached = wanted
-            .iter()
-            .map(|attach| Attached { attach: attach.clone(), mode: "fake".into(), adopted: false, warning: None })
-            .collect();
-        Ok(inside.attached.clone())
+        let became = |attach: &Attach| {
+            if inside.missing.contains(&attach.interface) {
+                return Err(KernelError::new(io::Error::other(format!("interface {} is not there", attach.interface))));
+            }
+            Ok(Attached { attach: attach.clone(), mode: "fake".into(), adopted: false, warning: None })
+        };
+        let became: Vec<_> = wanted.iter().map(became).collect();
+        inside.attached = became.iter().flatten().cloned().collect();
+        became
     }
     fn apply(&mut self, wanted: &State) -> Result<Applied, KernelError> {
         let mut inside = self.inside();
@@ -63,9 +72,20 @@ impl Kernel for FakeKernel {
         if let Some(why) = inside.broken {
             return Err(KernelError::new(io::Error::other(why)));
         }
-        let operations = usize::from(inside.state != *wanted);
-        inside.state = wanted.clone();
-        Ok(Applied { operations, micros: 1, refused: Vec::new() })
+        let mut taken = wanted.clone();
+        let mut refused = Vec::new();
+        let mut operations = 0;
+        for (id, writes) in inside.full.iter().filter(|(id, _)| wanted.services.contains_key(id)) {
+            match inside.state.services.get(id) {
+                Some(had) => drop(taken.services.insert(id.clone(), had.clone())),
+                None => taken.without(id),
+            }
+            operations += writes;
+            refused.push(Refused { service: id.clone(), why: "no room for rules, all 65536 are taken".into() });
+        }
+        operations += usize::from(inside.state != taken);
+        inside.state = taken;
+        Ok(Applied { operations, micros: 1, refused })
     }
     fn plan(&self, wanted: &State) -> Result<Vec<String>, KernelError> {
         let same = self.inside().state == *wanted;
@@ -154,8 +174,9 @@ impl Kernel for FakeKernel {
     fn attached(&self) -> Vec<Attached> {
         self.inside().attached.clone()
     }
-    fn interface(&self, _name: &str) -> Option<u64> {
-        Some(self.inside().interface)
+    fn interface(&self, name: &str) -> Option<u64> {
+        let inside = self.inside();
+        (!inside.missing.contains(name)).then_some(inside.interface)
     }
 }
 

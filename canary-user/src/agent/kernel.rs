@@ -23,8 +23,8 @@ impl KernelError {
 /// See [`Dataplane`], whose methods these are.
 #[expect(clippy::missing_errors_doc, reason = "each fails when the data plane does, for the reason it gives")]
 pub trait Kernel {
-    /// Attaches to exactly these interfaces.
-    fn attach(&mut self, wanted: &[Attach]) -> Result<Vec<Attached>, KernelError>;
+    /// Attaches to exactly these interfaces: what each became, in their order.
+    fn attach(&mut self, wanted: &[Attach]) -> Vec<Result<Attached, KernelError>>;
     /// Makes the maps hold `wanted`; `Err` leaves what was in force.
     fn apply(&mut self, wanted: &State) -> Result<Applied, KernelError>;
     /// The writes that `apply` would make.
@@ -46,8 +46,8 @@ pub trait Kernel {
 }
 
 impl Kernel for Dataplane {
-    fn attach(&mut self, wanted: &[Attach]) -> Result<Vec<Attached>, KernelError> {
-        Dataplane::attach(self, wanted).map_err(KernelError::new)
+    fn attach(&mut self, wanted: &[Attach]) -> Vec<Result<Attached, KernelError>> {
+        Dataplane::attach(self, wanted).into_iter().map(|became| became.map_err(KernelError::new)).collect()
     }
     fn apply(&mut self, wanted: &State) -> Result<Applied, KernelError> {
         Dataplane::apply(self, wanted).map_err(KernelError::new)

@@ -9,7 +9,8 @@ use std::{
 use crate::{
     agent::{kernel::KernelError, store::StoreError},
     compile::{self, ServiceReport},
-    diagnostic::{Diagnostic, Severity},
+    dataplane::Refused,
+    diagnostic::{Diagnostic, Origin, Severity},
     model::Model,
     source::{Object, Snapshot, directory::SourceError},
     state::{ServiceId, State},
@@ -87,8 +88,7 @@ pub fn want(snapshot: &Snapshot, memory: &Memory) -> Wanted {
             report.enforced = false;
         }
     }
-    diagnostics.sort_by(|a, b| (&a.origin, a.severity, a).cmp(&(&b.origin, b.severity, b)));
-    diagnostics.dedup();
+    sort(&mut diagnostics);
     let objects = healed
         .objects
         .into_iter()
@@ -96,6 +96,42 @@ pub fn want(snapshot: &Snapshot, memory: &Memory) -> Wanted {
         .filter(|(id, _)| !unusable.contains(id) || memory.objects.contains_key(id))
         .collect();
     Wanted { state: compiled.state, reports: compiled.services, diagnostics, objects }
+}
+
+fn sort(diagnostics: &mut Vec<Diagnostic>) {
+    diagnostics.sort_by(|a, b| (&a.origin, a.severity, a).cmp(&(&b.origin, b.severity, b)));
+    diagnostics.dedup();
+}
+
+impl Wanted {
+    /// Takes back what the data plane refused: such a service is what it was (`last`), or nothing; and says so.
+    pub(super) fn refuse(&mut self, refused: &[Refused], last: &State) {
+        for Refused { service: id, why } in refused {
+            let held = last.services.get(id);
+            match held {
+                Some(held) => drop(self.state.services.insert(id.clone(), held.clone())),
+                None => self.state.without(id),
+            }
+            let report = self.reports.entry(id.clone()).or_default();
+            (report.enforced, report.reason) = (false, Some(why.clone()));
+            report.rules.clear();
+            let kinds = ["Service", "ServiceEntry"].map(|kind| format!("{kind} {}/{}", id.namespace, id.name));
+            let own = kinds.iter().find_map(|object| self.objects.get(object));
+            let (object, origin) = own
+                .map_or_else(|| (kinds[0].clone(), Origin::default()), |object| (object.id(), object.origin.clone()));
+            let now = if held.is_some() { "what was in force stays" } else { "nothing is in force for it" };
+            self.diagnostics.push(Diagnostic {
+                severity: Severity::Error,
+                code: "CAN0303",
+                object,
+                field: String::new(),
+                origin,
+                message: format!("service {id} has no place in the data plane: {why}; {now}"),
+                remedy: "remove what is no longer needed; the agent tries again".into(),
+            });
+        }
+        sort(&mut self.diagnostics);
+    }
 }
 
 /// The findings that keep something out of force.
@@ -122,12 +158,10 @@ pub enum PassError {
     #[error("cannot read the configuration")]
     Source(#[from] SourceError),
     /// Programs cannot be attached.
-    #[error("cannot attach to {interfaces}")]
+    #[error("not attached: {}", .failures.join("; "))]
     Attach {
-        /// The interfaces that are wanted.
-        interfaces: String,
-        /// Why.
-        source: KernelError,
+        /// Why, for each interface.
+        failures: Vec<String>,
     },
     /// The maps cannot be read or written.
     #[error("the data plane refused")]

@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod history;
+mod refused;
 
 struct World {
     dir: TempDir,
@@ -205,16 +206,6 @@ fn a_directory_that_vanishes_changes_nothing() {
     fs::rename(world.dir.path().join("away"), world.path("")).unwrap();
     world.pass();
     assert_eq!(world.view().phase, Phase::Ready);
-}
-
-#[test]
-fn an_interface_made_anew_is_attached_to_again() {
-    let mut world = World::new(&route(90, 10));
-    world.pass();
-    assert_eq!(world.kernel.inside().attaches, 1);
-    world.kernel.inside().interface = 7;
-    world.pass();
-    assert_eq!(world.kernel.inside().attaches, 2);
 }
 
 #[test]

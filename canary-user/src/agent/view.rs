@@ -2,7 +2,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    agent::history::History,
+    agent::{chain, history::History, pass::PassError},
     compile::ServiceReport,
     dataplane::{Applied, Attached},
     diagnostic::Diagnostic,
@@ -28,6 +28,12 @@ pub struct Trouble {
     pub message: String,
     /// What to do about it.
     pub remedy: String,
+}
+
+impl Trouble {
+    pub(super) fn of(error: &PassError) -> Self {
+        Self { message: chain(error), remedy: error.remedy().into() }
+    }
 }
 
 /// The agent at one moment. A new one replaces it whole.

@@ -25,6 +25,8 @@ enum Place {
 }
 
 impl Place {
+    const ALL: [Self; 6] = [Self::XdpNative, Self::XdpGeneric, Self::In, Self::Out, Self::ClsactIn, Self::ClsactOut];
+
     const fn label(self) -> &'static str {
         match self {
             Self::XdpNative => "xdp-native",
@@ -57,38 +59,35 @@ fn pin_name(place: Place, interface: &str) -> String {
     format!("{}-{}", place.label(), interface.replace('%', "%25").replace('.', "%2E"))
 }
 
-/// Attaches to exactly the `wanted` interfaces. New places first, then what is no longer wanted goes.
-pub(super) fn attach(ebpf: &mut Ebpf, links: &Path, wanted: &[Attach]) -> Result<Vec<Attached>, DataplaneError> {
-    let mut attached = Vec::new();
+/// Attaches to exactly the `wanted` interfaces: what each became, in their order. New places first, then what is no longer
+/// wanted goes. What an interface has stays when it cannot be attached to as it is wanted.
+pub(super) fn attach(ebpf: &mut Ebpf, links: &Path, wanted: &[Attach]) -> Vec<Result<Attached, DataplaneError>> {
     let mut keep: Vec<String> = Vec::new();
-    for attach in wanted {
-        let interface = attach.interface.as_str();
-        let failed = |source: ProgramError| DataplaneError::Attach { attach: attach.clone(), source: Box::new(source) };
-        if device::index(interface).is_none() {
-            return Err(DataplaneError::NoInterface { interface: interface.into() });
-        }
-        let mut tc = |place| tc(ebpf, links, attach, place, &mut keep).map_err(failed);
-        let (mode, adopted) = match attach.hook {
-            Hook::Xdp => {
-                let (_, answers) = tc(Place::Out)?;
-                let (mode, adopted) = xdp(ebpf, links, interface, &mut keep).map_err(failed)?;
-                (mode, adopted && answers)
-            }
-            Hook::Tc | Hook::Clsact => {
-                let (_, answers) = tc(Place::Out)?;
-                let (mode, adopted) = tc(Place::In)?;
-                (mode, adopted && answers)
-            }
-        };
-        let warning = another(attach, links).or_else(|| warning(attach));
-        attached.push(Attached { attach: attach.clone(), mode: mode.into(), adopted, warning });
+    let mut became: Vec<_> = wanted.iter().map(|attach| one(ebpf, links, attach, &mut keep)).collect();
+    for attach in wanted.iter().zip(&became).filter(|(_, became)| became.is_err()).map(|(attach, _)| attach) {
+        keep.extend(Place::ALL.map(|place| pin_name(place, &attach.interface)));
     }
-    for (name, path) in pins(links) {
-        if !keep.contains(&name) {
-            unlink(&name, &path)?;
-        }
+    let gone = pins(links).into_iter().filter(|(name, _)| !keep.contains(name));
+    became.extend(gone.filter_map(|(name, path)| unlink(&name, &path).err()).map(Err));
+    became
+}
+
+fn one(ebpf: &mut Ebpf, links: &Path, attach: &Attach, keep: &mut Vec<String>) -> Result<Attached, DataplaneError> {
+    let interface = attach.interface.as_str();
+    let failed = |source: ProgramError| DataplaneError::Attach { attach: attach.clone(), source: Box::new(source) };
+    if device::index(interface).is_none() {
+        return Err(DataplaneError::NoInterface { interface: interface.into() });
     }
-    Ok(attached)
+    if let Some(kind) = device::hardware(interface).filter(|kind| !device::ETHERNET.contains(kind)) {
+        return Err(DataplaneError::NotEthernet { interface: interface.into(), kind });
+    }
+    let (_, answers) = tc(ebpf, links, attach, Place::Out, keep).map_err(failed)?;
+    let (mode, adopted) = match attach.hook {
+        Hook::Xdp => xdp(ebpf, links, interface, keep).map_err(failed)?,
+        Hook::Tc | Hook::Clsact => tc(ebpf, links, attach, Place::In, keep).map_err(failed)?,
+    };
+    let warning = another(attach, links).or_else(|| warning(attach));
+    Ok(Attached { attach: attach.clone(), mode: mode.into(), adopted: adopted && answers, warning })
 }
 
 /// Another canary at the same interface: whichever program comes first takes the flows of services that both know.

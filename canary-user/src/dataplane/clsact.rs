@@ -22,6 +22,10 @@ pub(super) fn attach(
     // Fails when it is there already; if it failed for another reason, attaching says so.
     let _ = qdisc_add_clsact(interface);
     let found = mark.exists();
+    // Before the filter: whoever dies in between leaves a mark without a filter, which the next one replaces, and not a
+    // filter that nobody knows.
+    let _ = std::fs::remove_file(mark);
+    program.pin(mark).map_err(|error| ProgramError::IOError(std::io::Error::other(error)))?;
     let replaced = found
         && SchedClassifierLink::attached(interface, side, PRIORITY, HANDLE, None)
             .map_err(ProgramError::IOError)
@@ -34,8 +38,6 @@ pub(super) fn attach(
         let id = program.attach_with_options(interface, side, TcAttachOptions::Netlink(place))?;
         std::mem::forget(program.take_link(id)?);
     }
-    let _ = std::fs::remove_file(mark);
-    program.pin(mark).map_err(|error| ProgramError::IOError(std::io::Error::other(error)))?;
     Ok(replaced)
 }
 

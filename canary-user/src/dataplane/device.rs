@@ -25,6 +25,29 @@ pub(crate) fn driver(interface: &str) -> Option<String> {
     const GET_DRIVER_INFO: u32 = 3;
     const SIOCETHTOOL: u64 = 0x8946;
     let mut info = DriverInfo { command: GET_DRIVER_INFO, driver: [0; 32], rest: [0; 160] };
+    // SAFETY: the buffer has the size that the command writes, and outlives the call.
+    unsafe { ask(interface, SIOCETHTOOL, |request| request.ifr_ifru.ifru_data = (&raw mut info).cast()) }?;
+    let end = info.driver.iter().position(|&byte| byte == 0)?;
+    String::from_utf8(info.driver.get(..end)?.to_vec()).ok()
+}
+
+/// Hardware types with Ethernet headers: `ARPHRD_ETHER` and `ARPHRD_LOOPBACK` of `linux/if_arp.h`.
+pub(crate) const ETHERNET: [u16; 2] = [1, 772];
+
+/// Hardware type of an interface: `ARPHRD_*`; `None` when the kernel does not say.
+pub(crate) fn hardware(interface: &str) -> Option<u16> {
+    const SIOCGIFHWADDR: u64 = 0x8927;
+    // SAFETY: the command writes into the request itself.
+    let request = unsafe { ask(interface, SIOCGIFHWADDR, |_| ()) }?;
+    // SAFETY: the command has written an address there.
+    Some(unsafe { request.ifr_ifru.ifru_hwaddr }.sa_family)
+}
+
+/// An ioctl about an interface.
+///
+/// # Safety
+/// What `fill` points to has the size that `command` reads and writes, and outlives the call.
+unsafe fn ask(interface: &str, command: u64, fill: impl FnOnce(&mut libc::ifreq)) -> Option<libc::ifreq> {
     let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).ok();
     let socket = socket.or_else(|| std::net::UdpSocket::bind(("::1", 0)).ok())?;
     // SAFETY: all zeros are a valid `ifreq`.
@@ -34,14 +57,10 @@ pub(crate) fn driver(interface: &str) -> Option<String> {
     for (to, from) in room.iter_mut().zip(name) {
         *to = from.cast_signed();
     }
-    request.ifr_ifru.ifru_data = (&raw mut info).cast();
-    // SAFETY: `request` names an interface and points to a buffer of the size that the command writes.
-    let done = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), SIOCETHTOOL, &raw mut request) };
-    if done != 0 {
-        return None;
-    }
-    let end = info.driver.iter().position(|&byte| byte == 0)?;
-    String::from_utf8(info.driver.get(..end)?.to_vec()).ok()
+    fill(&mut request);
+    // SAFETY: `request` names an interface; the rest is promised by the caller.
+    let done = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), command, &raw mut request) };
+    (done == 0).then_some(request)
 }
 
 #[cfg(test)]
@@ -53,5 +72,6 @@ mod tests {
         assert_eq!(index("lo"), Some(1));
         assert_eq!(index("no-such-thing"), None);
         assert_eq!(driver("no-such-thing"), None);
+        assert_eq!((hardware("lo"), hardware("no-such-thing")), (Some(772), None));
     }
 }

@@ -44,6 +44,16 @@ pub enum DataplaneError {
         /// Its name.
         interface: String,
     },
+    /// Its packets have no Ethernet header, which the programs begin with.
+    #[error(
+        "interface {interface} carries no Ethernet frames (hardware type {kind}): attach to the one that its packets come by, or go on by"
+    )]
+    NotEthernet {
+        /// Its name.
+        interface: String,
+        /// `ARPHRD_*` of `linux/if_arp.h`; 65534 is a tunnel's.
+        kind: u16,
+    },
     /// A program cannot be attached.
     #[error("attaching to {}: {source}", .attach.interface)]
     Attach {

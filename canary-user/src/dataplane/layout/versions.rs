@@ -32,8 +32,8 @@ impl Layout<'_> {
             None => self.pools.versions.take().map_err(LayoutError::full(object()))?,
         };
         self.part_versions.insert(name.into(), slot);
-        let named = self.part_names.versions.insert(slot, (id.clone(), name.into())).is_some();
-        if named || self.names.versions.contains_key(&slot) {
+        let taken = self.part_names.versions.insert(slot, (id.clone(), name.into())).is_some();
+        if taken || self.names.versions.contains_key(&slot) {
             return Err(LayoutError::Unsound { object: object(), problem: "has the same hash as another version" });
         }
         if version.endpoints.len() > limits::ENDPOINTS_PER_VERSION as usize {

@@ -51,7 +51,7 @@ fn one_service_too_many_is_refused_alone() {
     let dead = state.services.get_mut(&id("s00000")).unwrap();
     dead.versions.get_mut("v2").unwrap().endpoints.clear();
     let (after, refused) = pass(&before, &state, 11, &mut names);
-    assert_eq!(refused, [format!("s{:05}", fits), format!("s{:05}", fits + 1)]);
+    assert_eq!(refused, [format!("s{fits:05}"), format!("s{:05}", fits + 1)]);
     assert_eq!(after.services.len(), fits as usize);
     assert_eq!(after.frontends.len(), fits as usize, "nobody sends to a service that has no place");
     let empty = after.versions.values().filter(|version| version.group == 0).count();

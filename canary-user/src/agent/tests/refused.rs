@@ -1,0 +1,93 @@
+//! What the data plane refuses for itself: interfaces, and services for which there is no room.
+use super::*;
+
+#[test]
+fn an_interface_made_anew_is_attached_to_again() {
+    let mut world = World::new(&route(90, 10));
+    world.pass();
+    assert_eq!(world.kernel.inside().attaches, 1);
+    world.kernel.inside().interface = 7;
+    world.pass();
+    assert_eq!(world.kernel.inside().attaches, 2);
+}
+
+#[test]
+fn an_interface_that_goes_and_comes_holds_nothing_back() {
+    let mut world = World::new(&route(90, 10));
+    world.agent.attach.push(parse_attach("xdp:eth1").unwrap());
+    world.kernel.inside().missing.insert("eth1".into());
+    let edited = world.set(&[("v1", 50), ("v2", 50)]).unwrap();
+    assert!(edited.applied.is_some(), "in force, whatever else is missing");
+    let view = world.view();
+    assert_eq!((view.phase, view.failures, view.attached.len()), (Phase::Degraded, 0, 1));
+    assert_eq!(view.trouble.clone().unwrap().message, "not attached: interface eth1 is not there");
+    assert_eq!(world.agent.delay(), LOOK);
+    world.pass();
+    let tries = world.kernel.inside().attaches;
+    world.pass();
+    assert_eq!(world.kernel.inside().attaches, tries, "what is not there is not tried");
+    world.kernel.inside().missing.clear();
+    world.pass();
+    let view = world.view();
+    assert_eq!((view.phase, view.attached.len(), world.agent.delay()), (Phase::Ready, 2, RESYNC));
+}
+
+#[test]
+fn an_agent_starts_unless_no_interface_is_there() {
+    let world = World::new(&route(90, 10));
+    for (missing, starts) in [(&[][..], true), (&["eth0"][..], true), (&["eth0", "eth1"][..], false)] {
+        let kernel = FakeKernel::default();
+        kernel.inside().missing.extend(missing.iter().map(|&it| it.to_owned()));
+        let (mut agent, _view) = open(&world.dir, kernel);
+        agent.attach.push(parse_attach("tc:eth1").unwrap());
+        let started = agent.attach();
+        assert_eq!(started.is_ok(), starts, "{missing:?}");
+        if let Err(error) = started {
+            let text = "not attached: interface eth0 is not there; interface eth1 is not there";
+            assert_eq!(error.to_string(), text);
+        }
+    }
+}
+
+#[test]
+fn a_service_without_room_is_what_it_was_and_says_so() {
+    let mut world = World::new(&route(90, 10));
+    world.kernel.inside().full.insert(helloworld(), 0);
+    world.write("route.yaml", &route(50, 50));
+    world.pass();
+    let view = world.view();
+    assert_eq!(world.weights(), pairs(&[("v1", 90), ("v2", 10)]));
+    assert_eq!(view.in_force.services[&helloworld()].rules[0].split.weights, world.weights());
+    assert_ne!(view.intended, view.in_force);
+    assert!(!view.reports[&helloworld()].enforced);
+    let found: Vec<_> = view.diagnostics.iter().map(|found| (found.code, found.object.as_str())).collect();
+    assert_eq!(found, [("CAN0303", "Service default/helloworld")]);
+    assert!(view.diagnostics[0].message.ends_with("taken; what was in force stays"), "{}", view.diagnostics[0]);
+    assert!(view.diagnostics[0].origin.file.ends_with("service.yaml"));
+    assert_eq!(world.agent.delay(), RESYNC, "nothing has changed that would make room");
+    assert_eq!(view.history.entries.len(), 0);
+
+    // Others have moved: there may be room now.
+    world.kernel.inside().full.insert(helloworld(), 3);
+    world.pass();
+    assert_eq!(world.agent.delay(), RETRY);
+    world.kernel.inside().full.clear();
+    world.pass();
+    assert_eq!(world.weights(), pairs(&[("v1", 50), ("v2", 50)]));
+    assert_eq!((world.view().diagnostics.len(), world.agent.delay()), (0, RESYNC));
+    assert_eq!(world.view().history.entries.len(), 1);
+}
+
+#[test]
+fn a_new_service_without_room_is_nowhere() {
+    let world = World::new(&route(90, 10));
+    let kernel = FakeKernel::default();
+    kernel.inside().full.insert(helloworld(), 0);
+    let state = world.dir.path().join("state");
+    fs::remove_dir_all(&state).unwrap();
+    let (mut agent, view) = open(&world.dir, kernel.clone());
+    agent.turn([Wake::Resync]);
+    let view = view.borrow().clone();
+    assert_eq!((kernel.inside().state.services.len(), view.in_force.frontends.len()), (0, 0));
+    assert!(view.diagnostics[0].message.ends_with("nothing is in force for it"), "{}", view.diagnostics[0]);
+}
