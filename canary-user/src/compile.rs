@@ -235,7 +235,9 @@ impl<'a> Compiler<'a, '_> {
         for route in self.index.model.virtual_services().iter().filter(|route| route.mesh) {
             let client = route.meta.key.namespace.as_str();
             for (position, (host, written)) in route.hosts.iter().zip(&route.written_hosts).enumerate() {
-                if host.is_wildcard() || self.index.backend(host, client).is_some() {
+                // Of an object that is there and not valid its own errors tell.
+                let broken = || self.index.broken_backend(host).is_some();
+                if host.is_wildcard() || self.index.backend(host, client).is_some() || broken() {
                     continue;
                 }
                 let message = format!("no Service or ServiceEntry `{host}` is known: the rules are for nobody");

@@ -67,3 +67,35 @@ impl fmt::Display for Diagnostic {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! The references know every code.
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    /// Codes in the sources, tests left out.
+    fn codes(directory: &Path, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(directory).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() && path.file_name().is_some_and(|name| name != "tests") {
+                codes(&path, found);
+            } else if path.extension().is_some_and(|it| it == "rs") && !path.ends_with("tests.rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let quoted = text.split("\"CAN").skip(1).filter_map(|rest| rest.split_once('"'));
+                found.extend(quoted.filter(|(digits, _)| digits.len() == 4).map(|(digits, _)| format!("CAN{digits}")));
+            }
+        }
+    }
+
+    #[test]
+    fn every_code_is_in_a_reference() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut found = BTreeSet::new();
+        codes(&root.join("src"), &mut found);
+        assert!(found.len() > 20, "{found:?}");
+        let read = |name: &str| fs::read_to_string(root.join("../docs").join(name)).unwrap();
+        let text = read("reference-analyze.md") + &read("reference-resources.md");
+        let missing: Vec<_> = found.iter().filter(|code| !text.contains(code.as_str())).collect();
+        assert!(missing.is_empty(), "{missing:?} are in no reference");
+    }
+}

@@ -22,6 +22,7 @@ mod route;
 mod service;
 mod service_entry;
 mod settings;
+mod strict;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -72,12 +73,15 @@ impl Model {
                 diagnostics.push(skipped(object));
                 continue;
             };
-            match model.take(kind, object) {
-                Ok(()) => diagnostics.extend(fields::not_enforced(object)),
-                Err(faults) => {
-                    diagnostics.extend(faults.iter().map(|invalid| diagnose(object, invalid)));
-                    model.broken.push(Broken::new(object));
-                }
+            let mut faults = strict::unknown(object);
+            // Whoever has fields that are none is read all the same, for what else there is to say.
+            let taken = if faults.is_empty() { model.take(kind, object) } else { Self::default().take(kind, object) };
+            faults.extend(taken.err().unwrap_or_default());
+            if faults.is_empty() {
+                diagnostics.extend(fields::not_enforced(object));
+            } else {
+                diagnostics.extend(faults.iter().map(|invalid| diagnose(object, invalid)));
+                model.broken.push(Broken::new(object));
             }
         }
         model.virtual_services.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));

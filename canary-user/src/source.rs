@@ -10,6 +10,7 @@ use crate::diagnostic::{Diagnostic, Origin, Severity};
 pub mod directory;
 pub mod edit;
 
+mod kinds;
 mod object;
 pub(crate) mod similar;
 #[cfg(test)]
@@ -30,8 +31,10 @@ pub mod code {
     pub const UNREADABLE_FILE: &str = "CAN0104";
     /// There is more to say about a file than is said.
     pub const TRUNCATED: &str = "CAN0105";
+    /// An API group that canary reads has no such kind, or no such version.
+    pub const NO_SUCH_KIND: &str = "CAN0106";
     /// All of them.
-    pub const ALL: [&str; 5] = [NOT_YAML, NOT_AN_OBJECT, DUPLICATE, UNREADABLE_FILE, TRUNCATED];
+    pub const ALL: [&str; 6] = [NOT_YAML, NOT_AN_OBJECT, DUPLICATE, UNREADABLE_FILE, TRUNCATED, NO_SUCH_KIND];
 }
 
 /// One YAML document that looks like a Kubernetes object, as written: nothing but its identity is interpreted.
@@ -153,7 +156,10 @@ pub fn parse(text: &str, file: &Path) -> Snapshot {
         };
         for object in node.iter().flat_map(|node| object::objects(node, file)) {
             match object {
-                Ok(object) if whole => found.objects.push(object),
+                Ok(object) if whole => match kinds::unknown(&object) {
+                    None => found.objects.push(object),
+                    Some(diagnostic) => found.diagnostics.push(diagnostic),
+                },
                 Ok(_) => {}
                 Err(diagnostic) => found.diagnostics.push(*diagnostic),
             }

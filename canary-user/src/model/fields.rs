@@ -1,10 +1,11 @@
 //! Reports what an object asks for and canary does not do: by field, never ignored in silence.
+//!
+//! Fields that no API has are worse where they decide: see [`strict`](super::strict).
 use serde_json::Value;
 
-use super::problem::Problem;
 use crate::{
     diagnostic::{Diagnostic, Severity},
-    source::{Object, similar::similar},
+    source::Object,
 };
 
 /// Fields of `spec` that canary reads. `[]` is any entry of a list; a final `.*` takes everything below.
@@ -126,44 +127,6 @@ pub(super) fn not_enforced(object: &Object) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     walk(spec, "", "spec", honoured, &mut found);
     found.into_iter().map(|field| warning(object, field)).collect()
-}
-
-/// Fields beside and inside the destinations of a VirtualService that Istio does not know either, and beside its `spec`.
-/// They are errors: a misspelt `weight` counts as none, and would give everybody to the other version.
-pub(super) fn unknown_in_routes(object: &Object) -> Vec<(String, Problem)> {
-    let mut found = Vec::new();
-    unknown(&object.body, "", &["apiVersion", "kind", "metadata", "spec", "status"], &mut found);
-    for (section, beside) in [
-        ("http", &["destination", "weight", "headers"][..]),
-        ("tcp", &["destination", "weight"]),
-        ("tls", &["destination", "weight"]),
-    ] {
-        let rules = object.body.pointer(&format!("/spec/{section}")).and_then(Value::as_array);
-        for (rule, value) in rules.into_iter().flatten().enumerate() {
-            let routes = value.get("route").and_then(Value::as_array);
-            for (route, value) in routes.into_iter().flatten().enumerate() {
-                let path = format!("spec.{section}[{rule}].route[{route}]");
-                unknown(value, &path, beside, &mut found);
-                if let Some(destination) = value.get("destination") {
-                    unknown(destination, &format!("{path}.destination"), &["host", "subset", "port"], &mut found);
-                }
-            }
-        }
-    }
-    found
-}
-
-fn unknown(value: &Value, path: &str, known: &[&str], found: &mut Vec<(String, Problem)>) {
-    let names = value.as_object().into_iter().flat_map(serde_json::Map::keys);
-    for name in names.filter(|name| !known.contains(&name.as_str())) {
-        let remedy = match similar(name, known.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None if name == "weight" => "`weight` belongs beside `destination`, not under it".to_owned(),
-            None => format!("known here: {}", known.join(", ")),
-        };
-        let field = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        found.push((field, Problem::UnknownField { field: name.clone(), remedy }));
-    }
 }
 
 fn warning(object: &Object, field: String) -> Diagnostic {

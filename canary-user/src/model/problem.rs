@@ -80,9 +80,25 @@ impl Problem {
             Self::UnknownPortName { .. } => "use the name of a port in `spec.ports`".into(),
             Self::SniOutsideHosts { .. } => "add it to `spec.hosts`, or correct it".into(),
             Self::UnknownField { remedy, .. } => remedy.clone(),
-            Self::Shape { .. } | Self::Empty | Self::Port { .. } | Self::Value { .. } | Self::Resolution { .. } => {
-                String::new()
+            // Only the library's text tells which types they are.
+            Self::Shape { source } => {
+                let text = source.to_string();
+                let number = ["number", "i64", "u16", "u32", "integer"].iter().any(|it| {
+                    text.contains(&format!("expected {it}"))
+                        || text.contains(&format!("expected a {it}"))
+                        || text.contains(&format!("expected a JSON {it}"))
+                });
+                if text.starts_with("invalid type: string") && number {
+                    "write the number without quotes".into()
+                } else if (text.starts_with("invalid type: integer") || text.starts_with("invalid type: boolean"))
+                    && text.contains("expected a string")
+                {
+                    "put it in quotes".into()
+                } else {
+                    String::new()
+                }
             }
+            Self::Empty | Self::Port { .. } | Self::Value { .. } | Self::Resolution { .. } => String::new(),
         }
     }
 

@@ -2,7 +2,6 @@
 use ipnet::IpNet;
 
 use super::{
-    fields::unknown_in_routes,
     meta::{Labels, Meta},
     names::{ExportTo, Host},
     problem::{Faults, Invalid, Problem},
@@ -94,9 +93,6 @@ impl VirtualService {
         let raw: raw::Resource<raw::VirtualService> = raw::read(&object.body).map_err(|invalid| vec![invalid])?;
         let namespace = &object.namespace;
         let mut faults = Faults::default();
-        for (field, problem) in unknown_in_routes(object) {
-            faults.push(field, problem);
-        }
         let settings = Settings::read(&raw.metadata.annotations, &mut faults);
         let spec = raw.spec.unwrap_or_default();
         let mesh = spec.gateways.is_empty() || spec.gateways.iter().any(|name| name == "mesh");

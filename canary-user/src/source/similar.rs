@@ -12,23 +12,9 @@ pub(crate) fn did_you_mean<'k>(name: &str, known: impl IntoIterator<Item = &'k s
     similar(name, known).map(|known| format!("did you mean `{known}`? ")).unwrap_or_default()
 }
 
-/// Letters to insert, remove or replace (Levenshtein), without regard to case.
+/// Letters to insert, remove, replace or swap with their neighbour, without regard to case.
 fn distance(from: &str, to: &str) -> usize {
-    let from: Vec<char> = from.to_lowercase().chars().collect();
-    let mut row: Vec<usize> = (0..=from.len()).collect();
-    for (index, letter) in to.to_lowercase().chars().enumerate() {
-        let mut diagonal = index;
-        let mut left = index + 1;
-        let first = std::iter::once(left);
-        let rest = from.iter().zip(row.windows(2)).map(|(other, above)| {
-            let [above_left, above] = above else { return left };
-            diagonal = *above_left;
-            left = (left + 1).min(above + 1).min(diagonal + usize::from(*other != letter));
-            left
-        });
-        row = first.chain(rest).collect();
-    }
-    row.last().copied().unwrap_or_default()
+    strsim::osa_distance(&from.to_lowercase(), &to.to_lowercase())
 }
 
 #[cfg(test)]
@@ -44,6 +30,7 @@ mod tests {
             ("V2", Some("v2")),
             ("cannary", Some("canary")),
             ("satble", Some("stable")),
+            ("2v", Some("v2")),
             ("stable-2", Some("stable")),
             ("production", None),
             ("", None),

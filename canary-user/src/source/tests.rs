@@ -69,7 +69,7 @@ fn anchors_and_merge_keys_are_resolved() {
 
 #[test]
 fn fields_have_lines() {
-    let text = "# a comment\n---\napiVersion: v1\nkind: VirtualService\nmetadata:\n  name: a\nspec:\n  http:\n  - route:\n    - destination:\n        host: a\n      weight: 90\n    - {destination: {host: b}, weight: 10}\n";
+    let text = "# a comment\n---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata:\n  name: a\nspec:\n  http:\n  - route:\n    - destination:\n        host: a\n      weight: 90\n    - {destination: {host: b}, weight: 10}\n";
     let found = parsed(text);
     let line = |field: &str| found.objects[0].origin_of(field).line;
     let cases = [
@@ -171,18 +171,18 @@ fn the_service_of_the_article_is_diagnosed() {
 
 #[test]
 fn the_first_of_two_objects_is_kept() {
-    let other_group = "---\napiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: a}\n";
-    let other_version = SERVICE.replace("v1", "v1beta1");
-    let text = format!("{SERVICE}---\n{other_version}{other_group}");
+    let object =
+        |api: &str| format!("---\napiVersion: {api}\nkind: VirtualService\nmetadata: {{name: a}}\nspec: {{}}\n");
+    let text = ["networking.istio.io/v1", "networking.istio.io/v1beta1", "example.com/v1"].map(object).concat();
     let found = parsed(&text);
     assert_eq!(
         found.objects.iter().map(|object| object.api_version.as_str()).collect::<Vec<_>>(),
-        ["v1", "serving.knative.dev/v1"]
+        ["networking.istio.io/v1", "example.com/v1"]
     );
     assert_eq!(
         said(&text),
         [
-            "error [CAN0103] Service default/a (f.yaml:9) metadata.name: Service default/a is already defined at f.yaml:1, and that \
+            "error [CAN0103] VirtualService default/a (f.yaml:9) metadata.name: VirtualService default/a is already defined at f.yaml:2, and that \
           one is in force — remove one of the two, or give it another name or namespace"
         ],
     );
@@ -245,5 +245,63 @@ proptest! {
         let found = parsed(&body.to_string());
         prop_assert_eq!(&found.diagnostics, &vec![]);
         prop_assert_eq!(&found.objects[0].body, &body);
+    }
+}
+
+#[test]
+fn kinds_that_a_group_does_not_have_are_slips() {
+    let cases = [
+        (
+            "networking.istio.io/v1",
+            "VirtualServce",
+            "kind",
+            "`networking.istio.io` has no kind `VirtualServce`",
+            "did you mean `VirtualService`?",
+        ),
+        (
+            "networking.istio.io/v1",
+            "Service",
+            "kind",
+            "`networking.istio.io` has no kind `Service`",
+            "it has DestinationRule, EnvoyFilter,",
+        ),
+        (
+            "networking.istio.io/v2",
+            "VirtualService",
+            "apiVersion",
+            "canary does not know version `v2` of `networking.istio.io`",
+            "write one of v1, v1beta1, v1alpha3",
+        ),
+        (
+            "networking.istoi.io/v1",
+            "VirtualService",
+            "apiVersion",
+            "no API group is called `networking.istoi.io`",
+            "did you mean `networking.istio.io/v1`?",
+        ),
+        ("v1", "service", "kind", "the core group has no kind `service`", "did you mean `Service`?"),
+        (
+            "canary.io/v1",
+            "RoutePolicy",
+            "apiVersion",
+            "canary does not know version `v1` of `canary.io`",
+            "write one of v1alpha1",
+        ),
+    ];
+    for (api, kind, field, message, remedy) in cases {
+        let found = parsed(&format!("apiVersion: {api}\nkind: {kind}\nmetadata: {{name: a}}\n"));
+        assert_eq!(found.objects.len(), 0, "{kind}");
+        let one = &found.diagnostics[0];
+        assert_eq!((one.code, one.field.as_str(), one.message.as_str()), (code::NO_SUCH_KIND, field, message));
+        assert!(one.remedy.starts_with(remedy), "{}", one.remedy);
+    }
+    for (api, kind) in [
+        ("apps/v1", "Deployment"),
+        ("networking.istio.io/v1", "Sidecar"),
+        ("serving.knative.dev/v1", "Service"),
+        ("v1", "ConfigMap"),
+    ] {
+        let found = parsed(&format!("apiVersion: {api}\nkind: {kind}\nmetadata: {{name: a}}\n"));
+        assert_eq!((found.objects.len(), found.diagnostics.len()), (1, 0), "{kind}");
     }
 }

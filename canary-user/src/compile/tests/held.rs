@@ -153,3 +153,10 @@ fn a_service_too_many_is_an_error_and_displaces_nobody() {
           canary holds 4096 services; there is no earlier state, so its traffic is left alone"]
     );
 }
+
+#[test]
+fn the_cause_is_said_and_not_its_consequences() {
+    let broken = reviews().replace("port: 9080", "port: 99080");
+    let compiled = compile_text(&join(&[&broken, &route(SPLIT)]), &State::default());
+    assert!(compiled.diagnostics.iter().all(|found| found.code != "CAN0313"), "{:#?}", compiled.diagnostics);
+}
