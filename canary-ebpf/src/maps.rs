@@ -111,7 +111,7 @@ pub(crate) fn fetch_add(number: *mut u64) -> u64 {
 #[inline(always)]
 pub(crate) fn set_bits(entry: *mut Flow, flags: u16) {
     const WORD: usize = offset_of!(Flow, port_be);
-    const _: () = assert!(WORD % 4 == 0 && offset_of!(Flow, state) == WORD + 2, "port and flags are one word");
+    const _: () = assert!(WORD.is_multiple_of(4) && offset_of!(Flow, state) == WORD + 2, "port and flags are one word");
     // SAFETY: `entry` points to a map value; little-endian, so the flags are the upper half.
     unsafe {
         core::arch::asm!(

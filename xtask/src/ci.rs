@@ -48,7 +48,8 @@ fn clippy_ebpf(environment: &Environment) -> Result<bool> {
     command.args(["--target", "bpfel-unknown-none"]);
     command.args(["-Zbuild-std=core", "--target-dir"]).arg(setup::target_directory().join("clippy-ebpf"));
     command.args(["--", "-D", "warnings"]);
-    command.env("RUSTC_BOOTSTRAP", "1").env("CARGO_ENCODED_RUSTFLAGS", "--cfg=bpf_target_arch=\"x86_64\"");
+    let flags = ["--cfg=bpf_target_arch=\"x86_64\"", "-Ctarget-cpu=v3"].join("\x1f");
+    command.env("RUSTC_BOOTSTRAP", "1").env("CARGO_ENCODED_RUSTFLAGS", flags);
     // Set by the cargo that runs us, for its own toolchain.
     command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("RUSTC");
     Ok(process::status(&mut command)?.success())
