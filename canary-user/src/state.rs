@@ -10,6 +10,13 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+mod http;
+
+pub use http::{
+    HeaderChanges, HeaderOperations, Http, HttpAction, HttpDestination, HttpRoute, HttpRule, Redirect, RequestMatch,
+    Rewrite, Text,
+};
+
 /// A transport protocol that canary balances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -82,6 +89,9 @@ pub struct Service {
     pub rules: Vec<Rule>,
     /// Versions by name. Every name in a split is a key, and so is a destination of weight 0.
     pub versions: BTreeMap<String, Version>,
+    /// Rules that need the request: then `rules` lead to the proxy, which follows these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Http>,
 }
 
 /// Who it is for, and how their flows are split.

@@ -87,7 +87,7 @@ pub(super) fn build<'a>(
     let versions = resolver.versions.into_iter().filter_map(|(identity, endpoints)| {
         Some((names.get(&identity)?.clone(), Version { endpoints, drain_seconds }))
     });
-    Ok(Service { rules, versions: versions.collect() })
+    Ok(Service { rules, versions: versions.collect(), http: None })
 }
 
 /// The one rule of a service without routes.

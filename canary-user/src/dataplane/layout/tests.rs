@@ -42,7 +42,10 @@ fn split(weights: &[(&str, u32)]) -> StateSplit {
 fn state(rules: Vec<StateSplit>, versions: &[(&str, Version)]) -> State {
     let rules = rules.into_iter().map(|split| StateRule { name: "r".into(), sources: Vec::new(), split }).collect();
     let versions = versions.iter().map(|(name, version)| ((*name).into(), version.clone())).collect();
-    State { frontends: [(frontend(1), id("a"))].into(), services: [(id("a"), Service { rules, versions })].into() }
+    State {
+        frontends: [(frontend(1), id("a"))].into(),
+        services: [(id("a"), Service { rules, versions, http: None })].into(),
+    }
 }
 
 /// What an agent observes: only what packets can reach, and slots with a name or a generation.
@@ -125,7 +128,7 @@ fn any_state() -> impl Strategy<Value = State> {
                 }
             })
             .collect();
-        Service { rules, versions }
+        Service { rules, versions, http: None }
     });
     prop::collection::btree_map(0_u8..4, service, 0..4).prop_map(|services| State {
         frontends: services.keys().map(|&host| (frontend(host), id(&format!("s{host}")))).collect(),
