@@ -7,6 +7,7 @@ mod error;
 mod layout;
 mod maps;
 mod observe;
+mod origins;
 mod plan;
 mod report;
 mod slots;
@@ -30,6 +31,7 @@ pub use self::{
     error::DataplaneError,
     layout::LayoutError,
     maps::MapFailure,
+    origins::Origins,
     report::{
         Applied, Attach, Attached, Capacity, Counters, Counts, EndpointCounts, FlowRecord, Hook, IdleTimeouts,
         MapMemory, Probe, Refused, Settings, SplitCounts, Trace,
