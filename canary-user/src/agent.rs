@@ -9,6 +9,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error,
+    fmt,
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
@@ -75,6 +76,7 @@ pub struct Agent<K> {
     /// When flows of endpoints that went away must end: passes are due then, not up to a resync later.
     drains: BTreeSet<Instant>,
     clock: fn() -> u64,
+    ahead: Ahead,
 }
 
 /// Where an agent works.
@@ -88,6 +90,17 @@ pub struct Place {
     pub store: Store,
     /// Seconds since 1970.
     pub clock: fn() -> u64,
+    /// Told what will be in force, before the kernel sends anybody there.
+    pub ahead: Ahead,
+}
+
+/// Somebody who must know rules before the first connection by them comes: the proxy.
+pub struct Ahead(pub Box<dyn Fn(&State) + Send>);
+
+impl fmt::Debug for Ahead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ahead")
+    }
 }
 
 impl<K: Kernel> Agent<K> {
@@ -115,6 +128,7 @@ impl<K: Kernel> Agent<K> {
             failures_in_a_row: 0,
             drains: BTreeSet::new(),
             clock: place.clock,
+            ahead: place.ahead,
         };
         Ok((agent, published))
     }
@@ -223,9 +237,11 @@ impl<K: Kernel> Agent<K> {
         let mut wanted = pass::want(&snapshot, &self.memory);
         self.report(&wanted);
         self.view.intended = Arc::new(wanted.state.clone());
+        (self.ahead.0)(&wanted.state);
         let applied = self.kernel.apply(&wanted.state).map_err(PassError::Kernel)?;
         if !applied.refused.is_empty() {
             wanted.refuse(&applied.refused, &self.memory.state);
+            (self.ahead.0)(&wanted.state);
             self.report(&wanted);
         }
         if applied.operations > 0 {

@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     agent::{
-        Agent, Place,
+        Agent, Ahead, Place,
         kernel::{Kernel, KernelError, pin_remedy},
         lock::{self, Lock, LockError, SocketFile},
         notify::Notifier,
@@ -153,8 +153,13 @@ impl Running {
             let _inside = runtime.enter();
             source.watch()?
         };
-        let place =
-            Place { source, attach: settings.attach.clone(), store: Store::open(&settings.state)?, clock: time::now };
+        let place = Place {
+            source,
+            attach: settings.attach.clone(),
+            store: Store::open(&settings.state)?,
+            clock: time::now,
+            ahead: Ahead(Box::new(|_| ())),
+        };
         let (listener, policy) = {
             let _inside = runtime.enter();
             api::socket::bind(&settings.socket, settings.socket_group.as_deref())?

@@ -45,6 +45,10 @@ pub struct Options {
     /// Serve Prometheus metrics at this address, such as 127.0.0.1:9464 [default: off].
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics: Option<SocketAddr>,
+    /// Listen here for connections whose rules need the request (paths, headers, cookies), such as 192.0.2.1:15001: an address of this
+    /// host by which clients' answers can leave; once for each address family [default: off].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub proxy: Vec<SocketAddr>,
     /// What to log: error, warn, info, debug, trace, or a filter such as `info,canary_user::agent=debug` [default: info].
     #[arg(long, value_name = "LEVEL", value_parser = log::checked)]
     #[serde(deserialize_with = "log_filter")]
@@ -97,6 +101,8 @@ pub struct Settings {
     pub socket_group: Option<String>,
     /// Address of the metrics listener; `None` is off.
     pub metrics: Option<SocketAddr>,
+    /// Addresses of the proxy; none: rules that need the request are not enforced.
+    pub proxy: Vec<SocketAddr>,
     /// Log filter.
     pub log: String,
     /// Log format.
@@ -114,6 +120,14 @@ pub enum SettingsError {
         "nothing to attach to: give --attach xdp:IFACE or --attach tc:IFACE, or `attach = [\"tc:IFACE\"]` in the file of --config-file"
     )]
     NoAttach,
+    /// Nobody can be sent there.
+    #[error(
+        "--proxy {address}: packets cannot be sent on to it; give an address of an interface, and a port, such as 192.0.2.1:15001"
+    )]
+    Proxy {
+        /// The address.
+        address: SocketAddr,
+    },
     /// The same interface twice.
     #[error("--attach names interface `{interface}` twice: an interface has one hook, xdp or tc")]
     AttachTwice {
@@ -196,6 +210,7 @@ impl Settings {
             socket: options.socket.unwrap_or_else(|| SOCKET.into()),
             socket_group: options.socket_group,
             metrics: options.metrics,
+            proxy: proxies(options.proxy)?,
             log: options.log.unwrap_or_else(|| "info".into()),
             log_format: options.log_format.unwrap_or_default(),
         })
@@ -213,6 +228,7 @@ impl Options {
             socket: self.socket.or(other.socket),
             socket_group: self.socket_group.or(other.socket_group),
             metrics: self.metrics.or(other.metrics),
+            proxy: if self.proxy.is_empty() { other.proxy } else { self.proxy },
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
             flows: self.flows.or(other.flows),
@@ -250,6 +266,17 @@ fn attach_list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Attach>, D::Err
 
 fn log_filter<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     log::checked(&String::deserialize(from)?).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// Addresses that packets can be sent on to.
+fn proxies(given: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, SettingsError> {
+    for address in &given {
+        // The kernel forwards nothing to these from outside.
+        if address.ip().is_unspecified() || address.ip().is_loopback() || address.port() == 0 {
+            return Err(SettingsError::Proxy { address: *address });
+        }
+    }
+    Ok(given)
 }
 
 fn positive(name: &'static str, given: Option<u32>, default: u32) -> Result<u32, SettingsError> {

@@ -81,6 +81,7 @@ fn open(dir: &TempDir, kernel: FakeKernel) -> (Agent<FakeKernel>, watch::Receive
         attach: vec![parse_attach("tc:eth0").unwrap()],
         store: Store::open(&dir.path().join("state")).unwrap(),
         clock: || 1_785_585_600,
+        ahead: Ahead(Box::new(|_| ())),
     };
     Agent::new(kernel, place).unwrap()
 }
