@@ -4,6 +4,7 @@ mod attach;
 mod clsact;
 mod device;
 mod error;
+mod filters;
 mod layout;
 mod maps;
 mod observe;
@@ -229,7 +230,8 @@ fn now() -> u32 {
     u32::try_from(nanos >> abi::TICK_SHIFT).unwrap_or(u32::MAX)
 }
 
-/// Removes programs, maps and links pinned under `pin`, links first. Says what it removed.
+/// Removes programs, maps and links pinned under `pin`, links first; also a clsact filter whose mark is lost. Says what it
+/// removed: pins, and where the mark of such a filter would be.
 ///
 /// # Errors
 /// When a pin cannot be removed.
@@ -237,6 +239,8 @@ pub fn detach(pin: &Path) -> Result<Vec<PathBuf>, DataplaneError> {
     let mut removed = Vec::new();
     let layouts = attach::pins(pin).into_iter().filter(|(name, path)| name.starts_with('v') && path.is_dir());
     for (_, layout) in layouts {
+        // First, because the maps tell which filters are ours.
+        removed.extend(attach::remove_unmarked(pin, &layout.join("links")));
         for directory in [layout.join("links"), layout.join("programs"), layout] {
             for (name, path) in attach::pins(&directory).into_iter().filter(|(_, path)| !path.is_dir()) {
                 attach::unlink(&name, &path)?;

@@ -95,8 +95,8 @@ fn another(attach: &Attach, links: &Path) -> Option<String> {
     let (_, programs) = SchedClassifier::query_tcx(&attach.interface, TcAttachType::Egress).ok()?;
     let canaries = programs.iter().filter(|program| program.name_as_str() == Some("canary_out")).count();
     (canaries > 1).then(|| {
-        // Links lie in PIN/vN/links; other pin directories are usually beside ours.
-        let pins = links.ancestors().nth(2)?;
+        // Other pin directories are usually beside ours.
+        let pins = pin_directory(links);
         let name = pin_name(Place::Out, &attach.interface);
         let beside = std::fs::read_dir(pins.parent()?).ok()?.flatten().map(|entry| entry.path());
         let other = beside.filter(|path| path != pins).find(|path| {
@@ -185,7 +185,7 @@ fn tc(
         }
     }
     let mark = pin_name(place.without_tcx(), interface);
-    let adopted = clsact::attach(program, interface, place.side(), &links.join(&mark))?;
+    let adopted = clsact::attach(program, interface, place.side(), &links.join(&mark), pin_directory(links))?;
     keep.push(mark);
     Ok(("clsact", adopted))
 }
@@ -240,10 +240,31 @@ pub(super) fn pins(links: &Path) -> Vec<(String, PathBuf)> {
 pub(super) fn unlink(name: &str, path: &Path) -> Result<(), DataplaneError> {
     for place in [Place::ClsactIn, Place::ClsactOut] {
         if let Some(interface) = name.strip_prefix(place.label()).and_then(|rest| rest.strip_prefix('-')) {
-            clsact::detach(&interface.replace("%2E", ".").replace("%25", "%"), place.side());
+            let links = path.parent().unwrap_or(path);
+            clsact::detach(&interface.replace("%2E", ".").replace("%25", "%"), place.side(), pin_directory(links));
         }
     }
     unpin(path)
+}
+
+/// Removes filters of ours that no mark stands for, at every interface of this network namespace. Returns where their
+/// marks would be.
+pub(super) fn remove_unmarked(pin: &Path, links: &Path) -> Vec<PathBuf> {
+    let mut removed = Vec::new();
+    for interface in device::names() {
+        for place in [Place::ClsactIn, Place::ClsactOut] {
+            let mark = links.join(pin_name(place, &interface));
+            if !mark.exists() && clsact::detach_ours(&interface, place.side(), pin) {
+                removed.push(mark);
+            }
+        }
+    }
+    removed
+}
+
+/// The directory of all pins, whatever their layout: links lie in PIN/vN/links.
+fn pin_directory(links: &Path) -> &Path {
+    links.ancestors().nth(2).unwrap_or(links)
 }
 
 /// Removes a pin; its link goes with it, unless somebody else holds it.

@@ -9,6 +9,13 @@ pub(crate) fn index(interface: &str) -> Option<u32> {
     (index != 0).then_some(index)
 }
 
+/// Names of the interfaces in this network namespace; none when /proc is not there.
+pub(crate) fn names() -> Vec<String> {
+    // Of this thread, whose namespace need not be that of the process; two lines of headings.
+    let table = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    table.lines().skip(2).filter_map(|line| Some(line.rsplit_once(':')?.0.trim().to_owned())).collect()
+}
+
 /// `struct ethtool_drvinfo` (linux/ethtool.h), as far as it is looked at.
 #[repr(C)]
 struct DriverInfo {
@@ -73,5 +80,6 @@ mod tests {
         assert_eq!(index("no-such-thing"), None);
         assert_eq!(driver("no-such-thing"), None);
         assert_eq!((hardware("lo"), hardware("no-such-thing")), (Some(772), None));
+        assert!(names().contains(&"lo".to_owned()), "{:?}", names());
     }
 }
