@@ -75,10 +75,9 @@ pub(super) fn attach(ebpf: &mut Ebpf, links: &Path, wanted: &[Attach]) -> Vec<Re
 fn one(ebpf: &mut Ebpf, links: &Path, attach: &Attach, keep: &mut Vec<String>) -> Result<Attached, DataplaneError> {
     let interface = attach.interface.as_str();
     let failed = |source: ProgramError| DataplaneError::Attach { attach: attach.clone(), source: Box::new(source) };
-    if device::index(interface).is_none() {
-        return Err(DataplaneError::NoInterface { interface: interface.into() });
-    }
-    if let Some(kind) = device::hardware(interface).filter(|kind| !device::ETHERNET.contains(kind)) {
+    let kind = device::hardware(interface);
+    let kind = kind.ok_or_else(|| DataplaneError::NoInterface { interface: interface.into() })?;
+    if !device::ETHERNET.contains(&kind) {
         return Err(DataplaneError::NotEthernet { interface: interface.into(), kind });
     }
     let (_, answers) = tc(ebpf, links, attach, Place::Out, keep).map_err(failed)?;
