@@ -49,7 +49,7 @@ pub struct Dataplane {
     maps: Maps,
     links: PathBuf,
     names: Names,
-    attached: Vec<Attached>,
+    attached: Vec<attach::Standing>,
     /// The last plan gave something up that a program may still be reading.
     grace_due: bool,
 }
@@ -116,11 +116,9 @@ impl Dataplane {
 
     /// Attaches to exactly these interfaces: adopts or replaces what is there, detaches what is no longer asked for. Says
     /// what each became, in their order; one that is missing, or that the kernel refuses, does not keep others from
-    /// theirs, and what it had stays. More errors at the end are of links that cannot be removed.
+    /// theirs, and what it had stays. What this agent has attached already is left alone. More errors at the end are of links that cannot be removed.
     pub fn attach(&mut self, wanted: &[Attach]) -> Vec<Result<Attached, DataplaneError>> {
-        let became = attach::attach(&mut self.ebpf, &self.links, wanted);
-        self.attached = became.iter().flatten().cloned().collect();
-        became
+        attach::attach(&mut self.ebpf, &self.links, wanted, &mut self.attached)
     }
 
     /// Observes the maps, compares them with `wanted` and writes the difference.
@@ -203,7 +201,7 @@ impl Dataplane {
     /// What is attached now.
     #[must_use]
     pub fn attached(&self) -> Vec<Attached> {
-        self.attached.clone()
+        self.attached.iter().map(|it| it.attached.clone()).collect()
     }
 }
 

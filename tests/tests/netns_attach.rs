@@ -2,7 +2,14 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use canary_tests::netns::Namespace;
+use canary_tests::{
+    agent::Agent,
+    load::{self, Load, Progress},
+    netns::Namespace,
+    resources::{Extras, write_endpoints, write_service},
+    story::{Story, vip},
+    tally::Weights,
+};
 use canary_user::dataplane::{Attach, Attached, Capacity, Dataplane, Hook, IdleTimeouts, Settings, detach};
 
 const HOOKS: [(Hook, &str); 3] = [(Hook::Xdp, "native"), (Hook::Tc, "tcx"), (Hook::Clsact, "clsact")];
@@ -204,6 +211,64 @@ fn the_filter_of_somebody_else_stays() -> Result<()> {
         Ok(())
     })??;
     assert_eq!(filters(&node)?, before);
+    Ok(())
+}
+
+/// The exit code says it, the text names it, traffic goes on, and it heals.
+#[test]
+fn an_agent_works_with_the_interfaces_that_are_there() -> Result<()> {
+    let story = Story::new(canary_tests::story::Hook::Tc, 1, 1)?;
+    let mut agent = Agent::new(&story)?;
+    write_service(&agent.config(), Weights { v1: 1, v2: 1 }, &Extras::default())?;
+    write_endpoints(&agent.config(), &story.endpoints())?;
+    agent.attach_to(&["tc:late", "tc:front"]);
+    agent.spawn(&story)?;
+    let (exit, text) = agent.wait_for_status("is not there")?;
+    assert_eq!(exit, Some(1), "{text}");
+    assert!(text.contains("degraded") && text.contains("not attached: interface late is not there"), "{text}");
+    assert!(text.contains("tc:front (tcx)"), "{text}");
+    let served = story.client.run(|| load::run(Load::tcp(vip(false), 20), &Progress::new()))??;
+    assert_eq!(served.answers(), 20, "{served:?}");
+
+    let begin = std::time::Instant::now();
+    story.node.ip("link add late type veth peer name later")?;
+    let (exit, text) = agent.wait_for_status("tc:late (tcx)")?;
+    assert!(begin.elapsed().as_secs() < 15, "seen by a look, not by the pass of every half a minute: {}", agent.log());
+    // The interface that works is not touched, whatever happens to others.
+    assert_eq!(agent.log().matches("attached interface=\"front\"").count(), 1, "{}", agent.log());
+    assert_eq!(exit, Some(0), "{text}");
+
+    agent.kill()?;
+    agent.attach_to(&["tc:never", "tc:nowhere"]);
+    agent.spawn(&story)?;
+    let log = agent.wait_for_end()?;
+    let none = "not attached: interface never is not there: `ip link` lists those that are; interface nowhere is not";
+    assert!(log.contains(none), "{log}");
+    agent.detach(&story)?;
+    Ok(())
+}
+
+/// A retry for one interface must not make a state out of nothing for another.
+#[test]
+fn what_is_attached_is_left_alone_while_another_fails() -> Result<()> {
+    let node = Namespace::new("alone")?;
+    node.ip("link add a.100 type veth peer name b\ntuntap add dev tun0 mode tun")?;
+    let settings = settings("alone");
+    for hook in [Hook::Xdp, Hook::Tc, Hook::Clsact] {
+        let both = [wanted(hook)[0].clone(), Attach { hook, interface: "tun0".into() }];
+        node.run(|| -> Result<()> {
+            let mut dataplane = Dataplane::open(&settings)?;
+            for _ in 0..2 {
+                assert_eq!(failures(&mut dataplane, &both).len(), 1);
+                assert!(!dataplane.attached()[0].adopted, "attached by this agent: {:?}", dataplane.attached());
+            }
+            node.ip("link del a.100\nlink add a.100 type veth peer name b")?;
+            failures(&mut dataplane, &both);
+            assert_eq!(dataplane.attached().len(), 1, "made anew, attached anew");
+            Ok(())
+        })??;
+        node.run(|| detach(&settings.pin))??;
+    }
     Ok(())
 }
 
