@@ -83,7 +83,12 @@ pub trait Tables {
     fn place<'a>(&'a self, _spot: Spot, key: &'a FlowKey) -> &'a FlowKey {
         key
     }
-    /// The same for a flow; [`Tables::held`] gives the last one back.
+    /// The same key, by a reference of which the compiler knows nothing: in a loop it would compute the addresses of all
+    /// fields ahead, and keep them on a stack that has no room.
+    fn afresh<'a>(&'a self, key: &'a FlowKey) -> &'a FlowKey {
+        key
+    }
+    /// What [`Tables::place`] does, for a flow; [`Tables::held`] gives the last one back.
     fn hold<'a>(&'a self, flow: &'a Flow) -> &'a Flow;
     /// The flow that was held last.
     fn held(&self) -> Flow;

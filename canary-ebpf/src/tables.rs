@@ -23,6 +23,20 @@ pub(crate) const LIVE: bool = true;
 /// Only looks: for `canary trace`.
 pub(crate) const DRY: bool = false;
 
+/// The same pointer, of which LLVM knows nothing: it would compute the addresses of all fields ahead of a loop, and keep them
+/// on a stack that has no room.
+#[inline(always)]
+fn unknown<T>(mut pointer: *mut T) -> *mut T {
+    // SAFETY: changes nothing. Not empty: two lines of debug information for one instruction do not load.
+    unsafe {
+        #[expect(clippy::pointers_in_nomem_asm_block, reason = "the pointer is moved to itself, nothing else")]
+        {
+            core::arch::asm!("{0} = {0}", inout(reg) pointer, options(nomem, nostack));
+        }
+    }
+    pointer
+}
+
 /// The maps as [`Tables`].
 #[derive(Clone, Copy)]
 pub(crate) struct Maps<const LIVE: bool> {
@@ -42,19 +56,10 @@ impl<const LIVE: bool> Maps<LIVE> {
         Self { scratch: core::ptr::null_mut() }
     }
 
-    /// The scratch, by a pointer that LLVM knows nothing about: it would compute the addresses of all fields ahead of a
-    /// loop, and keep them on a stack that has no room.
+    /// The scratch, by a pointer that LLVM knows nothing about: see [`unknown`].
     #[inline(always)]
     fn scratch(self) -> *mut Scratch {
-        let mut scratch = self.scratch;
-        // SAFETY: changes nothing. Not empty: two lines of debug information for one instruction do not load.
-        unsafe {
-            #[expect(clippy::pointers_in_nomem_asm_block, reason = "the pointer is moved to itself, nothing else")]
-            {
-                core::arch::asm!("{0} = {0}", inout(reg) scratch, options(nomem, nostack));
-            }
-        }
-        scratch
+        unknown(self.scratch)
     }
 
     /// Puts the headers of this run where [`Maps::headers`] of a later look-up finds them.
@@ -131,6 +136,11 @@ impl<const LIVE: bool> Tables for Maps<LIVE> {
             *place = *key;
             place
         }
+    }
+    #[inline(always)]
+    fn afresh<'a>(&'a self, key: &'a FlowKey) -> &'a FlowKey {
+        // SAFETY: the same reference.
+        unsafe { &*unknown(core::ptr::from_ref(key).cast_mut()) }
     }
     #[inline(always)]
     fn hold<'a>(&'a self, flow: &'a Flow) -> &'a Flow {

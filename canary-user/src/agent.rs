@@ -54,7 +54,7 @@ pub mod wake;
 pub const RESYNC: Duration = Duration::from_secs(30);
 /// The first retry after a failure comes after this time, the next ones after twice the time before.
 const RETRY: Duration = Duration::from_millis(250);
-/// Time until the next look for an interface that is not there.
+/// Time until the next look for an interface that is not there. A look costs a system call, and a pass only when it came.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// The loop and all that it owns.
@@ -135,18 +135,25 @@ impl<K: Kernel> Agent<K> {
 
     /// Works until [`Wake::Stop`], or until nobody can wake it any more. `alive` is called at least every `pulse`.
     pub fn run(mut self, wakes: &mpsc::Receiver<Wake>, pulse: Duration, mut alive: impl FnMut(&View)) {
-        let mut due = Instant::now();
+        let (mut due, mut look) = (Instant::now(), Instant::now());
         loop {
             alive(&self.view);
-            let wait = due.saturating_duration_since(Instant::now()).min(pulse);
-            let first = match wakes.recv_timeout(wait) {
+            if Instant::now() >= look {
+                look = Instant::now() + LOOK;
+                if self.has_come() {
+                    due = Instant::now();
+                }
+            }
+            let next = if self.unattached.is_empty() { due } else { due.min(look) };
+            let first = match wakes.recv_timeout(next.saturating_duration_since(Instant::now()).min(pulse)) {
                 Ok(first) => Some(first),
-                Err(mpsc::RecvTimeoutError::Timeout) if Instant::now() < due => continue,
-                Err(mpsc::RecvTimeoutError::Timeout) => Some(Wake::Resync),
+                Err(mpsc::RecvTimeoutError::Timeout) => None,
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             };
+            // By the clock, not by the timeout: somebody who asks all the time must not put it off.
+            let resync = (Instant::now() >= due).then_some(Wake::Resync);
             // Coalesced: ten changes are one pass.
-            match self.turn(first.into_iter().chain(wakes.try_iter())) {
+            match self.turn(resync.into_iter().chain(first).chain(wakes.try_iter())) {
                 Turn::Stop => return,
                 Turn::Passed => due = Instant::now() + self.delay(),
                 Turn::Answered => {}
@@ -189,35 +196,37 @@ impl<K: Kernel> Agent<K> {
     }
 
     /// Time until the next pass: soon after a failure, or while services wait for room that the last pass has made; else
-    /// when a drain ends, or an interface may have come, else the resync.
+    /// the resync; and in any case when a drain ends.
     fn delay(&self) -> Duration {
-        match self.failures_in_a_row {
+        let latest = match self.failures_in_a_row {
             0 if !self.view.applied.refused.is_empty() && self.view.applied.operations > 0 => RETRY,
-            0 => {
-                let latest = if self.unattached.is_empty() { RESYNC } else { LOOK };
-                let drained = self.drains.first().map(|end| end.saturating_duration_since(Instant::now()).max(RETRY));
-                drained.unwrap_or(latest).min(latest)
-            }
+            0 => RESYNC,
             failures => RETRY.saturating_mul(1 << (failures - 1).min(16)).min(RESYNC),
-        }
+        };
+        let drained = self.drains.first().map(|end| end.saturating_duration_since(Instant::now()).max(RETRY));
+        drained.map_or(latest, |drained| drained.min(latest))
     }
 
     fn pass(&mut self, author: Author, action: Action, undoes: Option<u64>) -> Result<Passed, PassError> {
         let passed = self.try_pass(author, action, undoes);
         let now = (self.clock)();
+        let attach = PassError::Attach { failures: self.unattached.clone() };
+        let unattached = (!self.unattached.is_empty()).then(|| Trouble::of(&attach));
         let phase = match &passed {
             Ok(_) => {
                 self.failures_in_a_row = 0;
                 self.view.passes += 1;
-                let attach = PassError::Attach { failures: self.unattached.clone() };
-                self.view.trouble = (!self.unattached.is_empty()).then(|| Trouble::of(&attach));
+                self.view.trouble = unattached;
                 if self.view.trouble.is_none() { Phase::Ready } else { Phase::Degraded }
             }
             Err(error) => {
                 self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
                 self.view.failures += 1;
-                let trouble = Trouble::of(error);
+                let mut trouble = Trouble::of(error);
                 tracing::error!(retry_ms = self.delay().as_millis(), "pass failed: {}", trouble.message);
+                if let Some(unattached) = unattached {
+                    trouble.message = format!("{}; {}", trouble.message, unattached.message);
+                }
                 self.view.trouble = Some(trouble);
                 Phase::Degraded
             }

@@ -4,6 +4,7 @@ mod attach;
 mod clsact;
 mod device;
 mod error;
+mod filters;
 mod layout;
 mod maps;
 mod observe;
@@ -50,7 +51,7 @@ pub struct Dataplane {
     maps: Maps,
     links: PathBuf,
     names: Names,
-    attached: Vec<Attached>,
+    attached: Vec<attach::Standing>,
     /// The last plan gave something up that a program may still be reading.
     grace_due: bool,
 }
@@ -117,11 +118,9 @@ impl Dataplane {
 
     /// Attaches to exactly these interfaces: adopts or replaces what is there, detaches what is no longer asked for. Says
     /// what each became, in their order; one that is missing, or that the kernel refuses, does not keep others from
-    /// theirs, and what it had stays. More errors at the end are of links that cannot be removed.
+    /// theirs, and what it had stays. What this agent has attached already is left alone. More errors at the end are of links that cannot be removed.
     pub fn attach(&mut self, wanted: &[Attach]) -> Vec<Result<Attached, DataplaneError>> {
-        let became = attach::attach(&mut self.ebpf, &self.links, wanted);
-        self.attached = became.iter().flatten().cloned().collect();
-        became
+        attach::attach(&mut self.ebpf, &self.links, wanted, &mut self.attached)
     }
 
     /// Observes the maps, compares them with `wanted` and writes the difference.
@@ -204,7 +203,7 @@ impl Dataplane {
     /// What is attached now.
     #[must_use]
     pub fn attached(&self) -> Vec<Attached> {
-        self.attached.clone()
+        self.attached.iter().map(|it| it.attached.clone()).collect()
     }
 }
 
@@ -231,7 +230,8 @@ fn now() -> u32 {
     u32::try_from(nanos >> abi::TICK_SHIFT).unwrap_or(u32::MAX)
 }
 
-/// Removes programs, maps and links pinned under `pin`, links first. Says what it removed.
+/// Removes programs, maps and links pinned under `pin`, links first; also a clsact filter whose mark is lost. Says what it
+/// removed: pins, and where the mark of such a filter would be.
 ///
 /// # Errors
 /// When a pin cannot be removed.
@@ -239,6 +239,8 @@ pub fn detach(pin: &Path) -> Result<Vec<PathBuf>, DataplaneError> {
     let mut removed = Vec::new();
     let layouts = attach::pins(pin).into_iter().filter(|(name, path)| name.starts_with('v') && path.is_dir());
     for (_, layout) in layouts {
+        // First, because the maps tell which filters are ours.
+        removed.extend(attach::remove_unmarked(pin, &layout.join("links")));
         for directory in [layout.join("links"), layout.join("programs"), layout] {
             for (name, path) in attach::pins(&directory).into_iter().filter(|(_, path)| !path.is_dir()) {
                 attach::unlink(&name, &path)?;

@@ -3,7 +3,7 @@ use std::{
     fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -138,11 +138,7 @@ impl Agent {
     /// # Errors
     /// When it fails; with what it said.
     pub fn call(&self, arguments: &[&str]) -> Result<String> {
-        // By coreutils' timeout (exit status 124): a command that hangs is an error, not a test that never ends.
-        let mut command = Command::new("timeout");
-        command.args(["--kill-after=5", "60"]).arg(&self.canary);
-        command.arg("--socket").arg(self.socket()).args(arguments).stdin(Stdio::null());
-        let output = command.output().with_context(|| format!("cannot start {}", self.canary.display()))?;
+        let output = self.output(arguments)?;
         ensure!(
             output.status.success(),
             "`canary {}` failed ({}): {}",
@@ -151,6 +147,45 @@ impl Agent {
             String::from_utf8_lossy(&output.stderr).trim()
         );
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn output(&self, arguments: &[&str]) -> Result<Output> {
+        // By coreutils' timeout (exit status 124): a command that hangs is an error, not a test that never ends.
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", "60"]).arg(&self.canary);
+        command.arg("--socket").arg(self.socket()).args(arguments).stdin(Stdio::null());
+        command.output().with_context(|| format!("cannot start {}", self.canary.display()))
+    }
+
+    /// Waits until `canary status` says `part`, well or not; its exit code and text then.
+    ///
+    /// # Errors
+    /// When it does not within a minute; with the end of its log. (An interface is tried every half a minute.)
+    pub fn wait_for_status(&self, part: &str) -> Result<(Option<i32>, String)> {
+        let started = Instant::now();
+        loop {
+            let output = self.output(&["status"])?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            if text.contains(part) {
+                return Ok((output.status.code(), text));
+            }
+            ensure!(started.elapsed() < 2 * PATIENCE, "the status never says `{part}`:\n{text}\n{}", self.log());
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until it ends by itself; its log then.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end within half a minute.
+    pub fn wait_for_end(&mut self) -> Result<String> {
+        let started = Instant::now();
+        let running = self.running.as_mut().context("the agent does not run")?;
+        while running.child().try_wait()?.is_none() {
+            ensure!(started.elapsed() < PATIENCE, "the agent does not end");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(self.log())
     }
 
     /// Removes programs, maps and links from the kernel, as a user would.

@@ -110,8 +110,8 @@ impl Story {
         // Tens of thousands of connections from one address need as many ports.
         client.sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
         connect(&node, FRONT, &client)?;
-        node.ip(&format!("addr add 10.0.0.1/24 dev {FRONT}\naddr add fd00:1::1/64 dev {FRONT}\n"))?;
-        client.ip("addr add 10.0.0.2/24 dev eth0\naddr add fd00:1::2/64 dev eth0\n")?;
+        node.ip(&format!("addr add 10.0.0.1/24 dev {FRONT}\naddr add fd00:1::1/64 dev {FRONT} nodad\n"))?;
+        client.ip("addr add 10.0.0.2/24 dev eth0\naddr add fd00:1::2/64 dev eth0 nodad\n")?;
         client.ip("route add default via 10.0.0.1\nroute add default via fd00:1::1\n")?;
         prepare_end(&client, hook)?;
         let mut story = Self { pods: Vec::new(), client: Arc::new(client), node, hook };
@@ -168,11 +168,11 @@ impl Story {
         connect(&self.node, &port, &namespace)?;
         // The same gateway for all pods, and a route to each.
         self.node.ip(&format!(
-            "addr add 10.244.0.1/32 dev {port}\naddr add fd00:244::1/128 dev {port}\n\
+            "addr add 10.244.0.1/32 dev {port}\naddr add fd00:244::1/128 dev {port} nodad\n\
              route add {v4}/32 dev {port}\nroute add {v6}/128 dev {port}\n"
         ))?;
         namespace.ip(&format!(
-            "addr add {v4}/32 dev eth0\naddr add {v6}/128 dev eth0\n\
+            "addr add {v4}/32 dev eth0\naddr add {v6}/128 dev eth0 nodad\n\
              route add 10.244.0.1/32 dev eth0\nroute add default via 10.244.0.1\n\
              route add fd00:244::1/128 dev eth0\nroute add default via fd00:244::1\n"
         ))?;

@@ -48,8 +48,10 @@ fn addresses(stage: &Stage, ipv6: bool, net: u8, count: u8) -> Result<Vec<IpAddr
             },
         )
         .collect();
-    let bits = if ipv6 { 128 } else { 32 };
-    let lines: Vec<String> = all.iter().map(|address| format!("addr add {address}/{bits} dev eth0\n")).collect();
+    // Without duplicate address detection the address is usable at once; with it, even if it is off, a moment later.
+    let (bits, at_once) = if ipv6 { (128, " nodad") } else { (32, "") };
+    let lines: Vec<String> =
+        all.iter().map(|address| format!("addr add {address}/{bits} dev eth0{at_once}\n")).collect();
     stage.story.client.ip(&lines.concat())?;
     let (route, via) = if ipv6 { ("fd00:2::/32", "fd00:1::2") } else { ("10.2.0.0/16", "10.0.0.2") };
     // The second network finds the route there.

@@ -138,11 +138,11 @@ fn promote<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, back: &FlowKey
     }
 }
 
-/// Is it time to look after the other direction's entry? Every eighth tick: the look marks it as used, so that a stream
-/// one way keeps both, and a look each tick would cost a flow table of millions half its speed.
+/// Is it time to look after the other direction's entry? Every 32 ticks: the look marks it as used, so that a stream one way
+/// keeps both; but it takes the long way, and a million flows with a packet a second each should not.
 #[inline(always)]
 pub(super) const fn look_after(flow: &Flow, now: u32) -> bool {
-    (flow.seen ^ now) >> 3 != 0
+    (flow.seen ^ now) >> 5 != 0
 }
 
 /// Puts the other direction's entry back, if the table has pushed it out alone.
@@ -244,6 +244,7 @@ fn idle<T: Tables>(tables: &T, protocol: u8, flow: &Flow, now: u32, table: Table
 /// same address that has lost its other half, may be in the way: what is over, or half, is taken out of it.
 #[inline(always)]
 pub(super) fn vacant<T: Tables>(tables: &T, key: &FlowKey, addr_be: &Addr, port_be: u16, now: u32) -> bool {
+    let key = tables.afresh(key);
     let back =
         FlowKey { src_be: *addr_be, dst_be: key.src_be, src_port_be: port_be, dst_port_be: key.src_port_be, ..*key };
     let back = tables.place(Spot::Back, &back);

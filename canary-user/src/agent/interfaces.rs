@@ -5,7 +5,7 @@ use super::{Agent, chain, kernel::Kernel, pass::PassError};
 
 impl<K: Kernel> Agent<K> {
     /// Attaches to the interfaces unless that is done; each one that was made anew since is attached to again. Those
-    /// that cannot be attached are tried again: when they are there, or, if they are, each time.
+    /// that cannot be attached are tried again: when they have come, or, if they are there, each time.
     ///
     /// # Errors
     /// When none of them is attached.
@@ -14,10 +14,12 @@ impl<K: Kernel> Agent<K> {
             self.attach.iter().map(|one| (one.interface.clone(), self.kernel.interface(&one.interface))).collect();
         if now != self.interfaces {
             let became = self.kernel.attach(&self.attach);
-            self.interfaces = now;
+            let before = std::mem::replace(&mut self.interfaces, now);
             let mut failures = Vec::new();
             for one in became {
                 match one {
+                    // It was attached to before, and is only asked about because of another.
+                    Ok(one) if before.get(&one.attach.interface) == self.interfaces.get(&one.attach.interface) => {}
                     Ok(one) => {
                         let (interface, mode) = (&one.attach.interface, &one.mode);
                         tracing::info!(interface, mode, adopted = one.adopted, "attached");
@@ -40,5 +42,11 @@ impl<K: Kernel> Agent<K> {
             return Err(PassError::Attach { failures: self.unattached.clone() });
         }
         Ok(())
+    }
+
+    /// Whether an interface is there now that was missing at the last attempt.
+    pub(super) fn has_come(&self) -> bool {
+        let mut missing = self.interfaces.iter().filter(|(_, index)| index.is_none());
+        missing.any(|(name, _)| self.kernel.interface(name).is_some())
     }
 }

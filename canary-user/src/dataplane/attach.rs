@@ -13,6 +13,17 @@ use aya::{
 
 use super::{Attach, Attached, DataplaneError, Hook, clsact, device};
 
+/// An interface with our programs.
+#[derive(Debug, Clone)]
+pub(super) struct Standing {
+    /// What was asked for, and how it was done.
+    pub(super) attached: Attached,
+    /// Index of the interface: one that is deleted and made again has another.
+    index: u32,
+    /// Names of the pins that hold the programs there.
+    pins: Vec<String>,
+}
+
 /// One program at one place of one interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -60,10 +71,30 @@ fn pin_name(place: Place, interface: &str) -> String {
 }
 
 /// Attaches to exactly the `wanted` interfaces: what each became, in their order. New places first, then what is no longer
-/// wanted goes. What an interface has stays when it cannot be attached to as it is wanted.
-pub(super) fn attach(ebpf: &mut Ebpf, links: &Path, wanted: &[Attach]) -> Vec<Result<Attached, DataplaneError>> {
+/// wanted goes. What an interface has stays when it cannot be attached to as it is wanted. `standing` is what an earlier
+/// call attached, which is left alone, and then what is attached now.
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    links: &Path,
+    wanted: &[Attach],
+    standing: &mut Vec<Standing>,
+) -> Vec<Result<Attached, DataplaneError>> {
+    let mut had = std::mem::take(standing);
     let mut keep: Vec<String> = Vec::new();
-    let mut became: Vec<_> = wanted.iter().map(|attach| one(ebpf, links, attach, &mut keep)).collect();
+    let mut became = Vec::new();
+    for attach in wanted {
+        let index = device::index(&attach.interface);
+        let done = had.iter().position(|it| Some(it.index) == index && it.attached.attach == *attach);
+        let one = match done {
+            Some(at) => Ok(had.swap_remove(at)),
+            None => one(ebpf, links, attach),
+        };
+        became.push(one.map(|one| {
+            keep.extend_from_slice(&one.pins);
+            standing.push(one.clone());
+            one.attached
+        }));
+    }
     for attach in wanted.iter().zip(&became).filter(|(_, became)| became.is_err()).map(|(attach, _)| attach) {
         keep.extend(Place::ALL.map(|place| pin_name(place, &attach.interface)));
     }
@@ -72,22 +103,24 @@ pub(super) fn attach(ebpf: &mut Ebpf, links: &Path, wanted: &[Attach]) -> Vec<Re
     became
 }
 
-fn one(ebpf: &mut Ebpf, links: &Path, attach: &Attach, keep: &mut Vec<String>) -> Result<Attached, DataplaneError> {
+fn one(ebpf: &mut Ebpf, links: &Path, attach: &Attach) -> Result<Standing, DataplaneError> {
     let interface = attach.interface.as_str();
+    let missing = || DataplaneError::NoInterface { interface: interface.into() };
     let failed = |source: ProgramError| DataplaneError::Attach { attach: attach.clone(), source: Box::new(source) };
-    if device::index(interface).is_none() {
-        return Err(DataplaneError::NoInterface { interface: interface.into() });
-    }
-    if let Some(kind) = device::hardware(interface).filter(|kind| !device::ETHERNET.contains(kind)) {
+    let index = device::index(interface).ok_or_else(missing)?;
+    let kind = device::hardware(interface).ok_or_else(missing)?;
+    if !device::ETHERNET.contains(&kind) {
         return Err(DataplaneError::NotEthernet { interface: interface.into(), kind });
     }
-    let (_, answers) = tc(ebpf, links, attach, Place::Out, keep).map_err(failed)?;
+    let mut pins = Vec::new();
+    let (_, answers) = tc(ebpf, links, attach, Place::Out, &mut pins).map_err(failed)?;
     let (mode, adopted) = match attach.hook {
-        Hook::Xdp => xdp(ebpf, links, interface, keep).map_err(failed)?,
-        Hook::Tc | Hook::Clsact => tc(ebpf, links, attach, Place::In, keep).map_err(failed)?,
+        Hook::Xdp => xdp(ebpf, links, interface, &mut pins).map_err(failed)?,
+        Hook::Tc | Hook::Clsact => tc(ebpf, links, attach, Place::In, &mut pins).map_err(failed)?,
     };
     let warning = another(attach, links).or_else(|| warning(attach));
-    Ok(Attached { attach: attach.clone(), mode: mode.into(), adopted: adopted && answers, warning })
+    let attached = Attached { attach: attach.clone(), mode: mode.into(), adopted: adopted && answers, warning };
+    Ok(Standing { attached, index, pins })
 }
 
 /// Another canary at the same interface: whichever program comes first takes the flows of services that both know.
@@ -95,8 +128,8 @@ fn another(attach: &Attach, links: &Path) -> Option<String> {
     let (_, programs) = SchedClassifier::query_tcx(&attach.interface, TcAttachType::Egress).ok()?;
     let canaries = programs.iter().filter(|program| program.name_as_str() == Some("canary_out")).count();
     (canaries > 1).then(|| {
-        // Links lie in PIN/vN/links; other pin directories are usually beside ours.
-        let pins = links.ancestors().nth(2)?;
+        // Other pin directories are usually beside ours.
+        let pins = pin_directory(links);
         let name = pin_name(Place::Out, &attach.interface);
         let beside = std::fs::read_dir(pins.parent()?).ok()?.flatten().map(|entry| entry.path());
         let other = beside.filter(|path| path != pins).find(|path| {
@@ -185,7 +218,7 @@ fn tc(
         }
     }
     let mark = pin_name(place.without_tcx(), interface);
-    let adopted = clsact::attach(program, interface, place.side(), &links.join(&mark))?;
+    let adopted = clsact::attach(program, interface, place.side(), &links.join(&mark), pin_directory(links))?;
     keep.push(mark);
     Ok(("clsact", adopted))
 }
@@ -240,10 +273,31 @@ pub(super) fn pins(links: &Path) -> Vec<(String, PathBuf)> {
 pub(super) fn unlink(name: &str, path: &Path) -> Result<(), DataplaneError> {
     for place in [Place::ClsactIn, Place::ClsactOut] {
         if let Some(interface) = name.strip_prefix(place.label()).and_then(|rest| rest.strip_prefix('-')) {
-            clsact::detach(&interface.replace("%2E", ".").replace("%25", "%"), place.side());
+            let links = path.parent().unwrap_or(path);
+            clsact::detach(&interface.replace("%2E", ".").replace("%25", "%"), place.side(), pin_directory(links));
         }
     }
     unpin(path)
+}
+
+/// Removes filters of ours that no mark stands for, at every interface of this network namespace. Returns where their
+/// marks would be.
+pub(super) fn remove_unmarked(pin: &Path, links: &Path) -> Vec<PathBuf> {
+    let mut removed = Vec::new();
+    for interface in device::names() {
+        for place in [Place::ClsactIn, Place::ClsactOut] {
+            let mark = links.join(pin_name(place, &interface));
+            if !mark.exists() && clsact::detach_ours(&interface, place.side(), pin) {
+                removed.push(mark);
+            }
+        }
+    }
+    removed
+}
+
+/// The directory of all pins, whatever their layout: links lie in PIN/vN/links.
+fn pin_directory(links: &Path) -> &Path {
+    links.ancestors().nth(2).unwrap_or(links)
 }
 
 /// Removes a pin; its link goes with it, unless somebody else holds it.

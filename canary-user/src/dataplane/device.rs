@@ -9,6 +9,13 @@ pub(crate) fn index(interface: &str) -> Option<u32> {
     (index != 0).then_some(index)
 }
 
+/// Names of the interfaces in this network namespace; none when /proc is not there.
+pub(crate) fn names() -> Vec<String> {
+    // Of this thread, whose namespace need not be that of the process; two lines of headings.
+    let table = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    table.lines().skip(2).filter_map(|line| Some(line.rsplit_once(':')?.0.trim().to_owned())).collect()
+}
+
 /// `struct ethtool_drvinfo` (linux/ethtool.h), as far as it is looked at.
 #[repr(C)]
 struct DriverInfo {
@@ -34,7 +41,7 @@ pub(crate) fn driver(interface: &str) -> Option<String> {
 /// Hardware types with Ethernet headers: `ARPHRD_ETHER` and `ARPHRD_LOOPBACK` of `linux/if_arp.h`.
 pub(crate) const ETHERNET: [u16; 2] = [1, 772];
 
-/// Hardware type of an interface: `ARPHRD_*`; `None` when the kernel does not say.
+/// Hardware type of an interface: `ARPHRD_*`; `None` when there is no such interface.
 pub(crate) fn hardware(interface: &str) -> Option<u16> {
     const SIOCGIFHWADDR: u64 = 0x8927;
     // SAFETY: the command writes into the request itself.
@@ -48,8 +55,8 @@ pub(crate) fn hardware(interface: &str) -> Option<u16> {
 /// # Safety
 /// What `fill` points to has the size that `command` reads and writes, and outlives the call.
 unsafe fn ask(interface: &str, command: u64, fill: impl FnOnce(&mut libc::ifreq)) -> Option<libc::ifreq> {
-    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).ok();
-    let socket = socket.or_else(|| std::net::UdpSocket::bind(("::1", 0)).ok())?;
+    // Not bound: a loopback may have no address for that.
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None).ok()?;
     // SAFETY: all zeros are a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     let name = interface.as_bytes();
@@ -73,5 +80,6 @@ mod tests {
         assert_eq!(index("no-such-thing"), None);
         assert_eq!(driver("no-such-thing"), None);
         assert_eq!((hardware("lo"), hardware("no-such-thing")), (Some(772), None));
+        assert!(names().contains(&"lo".to_owned()), "{:?}", names());
     }
 }

@@ -59,6 +59,7 @@ const VIRTUAL_SERVICE: &[Known] = &[
     ),
     ("spec.http[].route[]", &["destination", "weight", "headers"]),
     ("spec.http[].route[].destination", DESTINATION),
+    ("spec.http[].route[].destination.port", &["number"]),
     ("spec.tcp[]", &["match", "route"]),
     (
         "spec.tcp[].match[]",
@@ -66,6 +67,7 @@ const VIRTUAL_SERVICE: &[Known] = &[
     ),
     ("spec.tcp[].route[]", &["destination", "weight"]),
     ("spec.tcp[].route[].destination", DESTINATION),
+    ("spec.tcp[].route[].destination.port", &["number"]),
     ("spec.tls[]", &["match", "route"]),
     (
         "spec.tls[].match[]",
@@ -73,6 +75,7 @@ const VIRTUAL_SERVICE: &[Known] = &[
     ),
     ("spec.tls[].route[]", &["destination", "weight"]),
     ("spec.tls[].route[].destination", DESTINATION),
+    ("spec.tls[].route[].destination.port", &["number"]),
 ];
 const DESTINATION: &[&str] = &["host", "subset", "port"];
 

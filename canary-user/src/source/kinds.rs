@@ -22,6 +22,21 @@ const GROUPS: &[(&str, &[&str], &[&str])] = &[
     ("discovery.k8s.io", &["v1"], &["EndpointSlice"]),
     ("canary.io", &["v1alpha1"], &["RoutePolicy"]),
     (
+        "gateway.networking.k8s.io",
+        &["v1", "v1beta1", "v1alpha2", "v1alpha3"],
+        &[
+            "BackendTLSPolicy",
+            "GRPCRoute",
+            "Gateway",
+            "GatewayClass",
+            "HTTPRoute",
+            "ReferenceGrant",
+            "TCPRoute",
+            "TLSRoute",
+            "UDPRoute",
+        ],
+    ),
+    (
         "",
         &["v1"],
         &[

@@ -154,7 +154,7 @@ fn half_an_established_flow_is_made_whole() {
         let endpoint = talk.open();
         let whole = tables.memory().flows.clone();
         lose(&tables, |flow| is_answer(flow) == answers);
-        tables.set_now(START + 8);
+        tables.set_now(START + 32);
         if answers {
             assert_eq!(talk.send(ACK), Ok(endpoint));
             talk.answer(endpoint, ACK);

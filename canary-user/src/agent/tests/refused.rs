@@ -21,15 +21,35 @@ fn an_interface_that_goes_and_comes_holds_nothing_back() {
     let view = world.view();
     assert_eq!((view.phase, view.failures, view.attached.len()), (Phase::Degraded, 0, 1));
     assert_eq!(view.trouble.clone().unwrap().message, "not attached: interface eth1 is not there");
-    assert_eq!(world.agent.delay(), LOOK);
+    assert_eq!(world.agent.delay(), RESYNC, "a look is no pass");
+    assert!(!world.agent.has_come());
+    world.kernel.inside().broken = Some("no space");
+    world.pass();
+    let message = world.view().trouble.clone().unwrap().message;
+    assert_eq!(message, "the data plane refused: no space; not attached: interface eth1 is not there");
+    world.kernel.inside().broken = None;
     world.pass();
     let tries = world.kernel.inside().attaches;
     world.pass();
     assert_eq!(world.kernel.inside().attaches, tries, "what is not there is not tried");
     world.kernel.inside().missing.clear();
+    assert!(world.agent.has_come());
     world.pass();
+    assert!(!world.agent.has_come());
     let view = world.view();
     assert_eq!((view.phase, view.attached.len(), world.agent.delay()), (Phase::Ready, 2, RESYNC));
+}
+
+#[test]
+fn a_failure_does_not_put_off_the_end_of_a_drain() {
+    let mut world = World::new(&route(90, 10));
+    world.kernel.inside().broken = Some("no space");
+    for _ in 0..20 {
+        world.pass();
+    }
+    assert_eq!(world.agent.delay(), RESYNC, "backoff has an end");
+    world.agent.drains.insert(Instant::now() + Duration::from_secs(2));
+    assert!(world.agent.delay() <= Duration::from_secs(2));
 }
 
 #[test]
