@@ -1,0 +1,93 @@
+//! Bodies on their way through: frame by frame, with their trailers, never collected.
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use hyper::body::{Bytes, Frame, Incoming, SizeHint};
+
+use super::{upstream::Lease, wire::Hold};
+
+/// The body of a request or an answer.
+#[derive(Debug)]
+pub(super) struct Body {
+    source: Source,
+    /// The endpoint's connection, which is free again when the body is over.
+    lease: Option<Lease>,
+    /// The client's connection is in use until then.
+    hold: Option<Hold>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Own(Bytes),
+    Passed(Incoming),
+}
+
+impl Body {
+    /// One of the proxy's own; no bytes: none.
+    pub(super) fn of(bytes: Bytes) -> Self {
+        Self { source: Source::Own(bytes), lease: None, hold: None }
+    }
+
+    /// One that is passed on.
+    pub(super) fn passed(body: Incoming, lease: Option<Lease>) -> Self {
+        let mut body = Self { source: Source::Passed(body), lease, hold: None };
+        body.release_at_end();
+        body
+    }
+
+    /// Says that the client's connection is in use until it is over.
+    pub(super) fn holding(mut self, hold: Hold) -> Self {
+        self.hold = Some(hold);
+        self
+    }
+
+    /// Given back at the end only: a connection with half an answer in it is closed.
+    fn release_at_end(&mut self) {
+        if hyper::body::Body::is_end_stream(self)
+            && let Some(lease) = self.lease.take()
+        {
+            lease.give_back();
+        }
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.source {
+            Source::Own(bytes) if bytes.is_empty() => None,
+            Source::Own(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
+            Source::Passed(body) => ready!(Pin::new(body).poll_frame(cx)),
+        };
+        match &frame {
+            None => {
+                if let Some(lease) = this.lease.take() {
+                    lease.give_back();
+                }
+            }
+            Some(Err(_)) => this.lease = None,
+            // Whoever knows the length does not ask for the end.
+            Some(Ok(_)) => this.release_at_end(),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(bytes) => bytes.is_empty(),
+            Source::Passed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Passed(body) => body.size_hint(),
+        }
+    }
+}

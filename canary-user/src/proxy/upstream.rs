@@ -1,0 +1,241 @@
+//! Connections to endpoints: HTTP/1.1 ones are kept and used again, one HTTP/2 connection serves all.
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hyper::{
+    Request, Response, Version,
+    body::{Body as _, Bytes},
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+
+use super::body::Body;
+
+/// Longest time to connect.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Longest time that a connection is kept unused. Servers close theirs after 60 s and more.
+const IDLE: Duration = Duration::from_secs(60);
+/// Most connections kept unused, for each endpoint.
+const KEPT: usize = 256;
+/// Longest time for what is left of a request whose answer is complete.
+const LEFTOVER: Duration = Duration::from_secs(5);
+/// How often an HTTP/2 connection in use is asked whether it lives.
+const PING: Duration = Duration::from_secs(30);
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// No connection.
+    Connect(io::Error),
+    /// The connection ended before the answer.
+    Ended(hyper::Error),
+    /// What the client sends is not HTTP.
+    Client(hyper::Error),
+}
+
+impl Failure {
+    fn of(error: hyper::Error) -> Self {
+        if error.is_user() { Self::Client(error) } else { Self::Ended(error) }
+    }
+}
+
+/// Connections by endpoint.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    idle: Mutex<HashMap<SocketAddr, Vec<Idle>>>,
+    shared: Mutex<HashMap<SocketAddr, http2::SendRequest<Body>>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: http1::SendRequest<Body>,
+    since: Instant,
+}
+
+/// The right to put a connection back.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pool: Arc<Pool>,
+    endpoint: SocketAddr,
+    sender: http1::SendRequest<Body>,
+}
+
+impl Lease {
+    /// The answer is complete.
+    pub(super) fn give_back(mut self) {
+        if self.sender.is_ready() {
+            self.put();
+            return;
+        }
+        // The connection's task has not seen the end yet, or the client still sends.
+        tokio::spawn(async move {
+            if matches!(timeout(LEFTOVER, self.sender.ready()).await, Ok(Ok(()))) {
+                self.put();
+            }
+        });
+    }
+
+    fn put(self) {
+        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle.entry(self.endpoint).or_default();
+        if kept.len() < KEPT {
+            kept.push(Idle { sender: self.sender, since: Instant::now() });
+        }
+    }
+}
+
+impl Pool {
+    /// Sends a request to an endpoint, in its own version of HTTP.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        endpoint: SocketAddr,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Failure> {
+        if request.version() == Version::HTTP_2 {
+            self.send_shared(endpoint, request).await
+        } else {
+            self.send_single(endpoint, request).await
+        }
+    }
+
+    /// Closes connections that nobody used for long. To be called from time to time.
+    pub(super) fn sweep(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|_, kept| {
+            kept.retain(Idle::usable);
+            !kept.is_empty()
+        });
+        drop(idle);
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, sender| !sender.is_closed());
+    }
+
+    async fn send_single(
+        self: &Arc<Self>,
+        endpoint: SocketAddr,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Failure> {
+        if let Some(mut sender) = self.take(endpoint) {
+            let again = repeatable(&request);
+            match sender.try_send_request(request).await {
+                Ok(answer) => return Ok(self.lease(endpoint, sender, answer)),
+                // The endpoint may have closed the connection at the same time. Once more, if nothing was sent or it
+                // does no harm.
+                Err(mut error) => match error.take_message().or(again) {
+                    Some(unsent) => request = unsent,
+                    None => return Err(Failure::of(error.into_error())),
+                },
+            }
+        }
+        let stream = connect(endpoint).await.map_err(Failure::Connect)?;
+        let (mut sender, connection) = http1::Builder::new()
+            .max_buf_size(super::server::HEAD_BYTES)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(Failure::of)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, %endpoint, "endpoint's connection ended badly");
+            }
+        });
+        let answer = sender.send_request(request).await.map_err(Failure::of)?;
+        Ok(self.lease(endpoint, sender, answer))
+    }
+
+    fn lease(
+        self: &Arc<Self>,
+        endpoint: SocketAddr,
+        sender: http1::SendRequest<Body>,
+        answer: Response<hyper::body::Incoming>,
+    ) -> Response<Body> {
+        let reusable = answer.status() != hyper::StatusCode::SWITCHING_PROTOCOLS;
+        let lease = reusable.then(|| Lease { pool: self.clone(), endpoint, sender });
+        answer.map(|body| Body::passed(body, lease))
+    }
+
+    fn take(&self, endpoint: SocketAddr) -> Option<http1::SendRequest<Body>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle.get_mut(&endpoint)?;
+        // The one used last is the least likely to be closed soon, and the others get their rest.
+        while let Some(last) = kept.pop() {
+            if last.usable() {
+                return Some(last.sender);
+            }
+        }
+        None
+    }
+
+    async fn send_shared(&self, endpoint: SocketAddr, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
+        let known = self.shared.lock().unwrap_or_else(PoisonError::into_inner).get(&endpoint).cloned();
+        if let Some(mut sender) = known.filter(|sender| !sender.is_closed()) {
+            let again = repeatable(&request);
+            match sender.try_send_request(request).await {
+                Ok(answer) => return Ok(answer.map(|body| Body::passed(body, None))),
+                Err(mut error) => match error.take_message().or(again) {
+                    Some(unsent) => request = unsent,
+                    None => return Err(Failure::of(error.into_error())),
+                },
+            }
+        }
+        let mut sender = self.connect_shared(endpoint).await?;
+        let answer = sender.send_request(request).await.map_err(Failure::of)?;
+        Ok(answer.map(|body| Body::passed(body, None)))
+    }
+
+    async fn connect_shared(&self, endpoint: SocketAddr) -> Result<http2::SendRequest<Body>, Failure> {
+        let stream = connect(endpoint).await.map_err(Failure::Connect)?;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING)
+            .max_header_list_size(u32::try_from(super::server::HEAD_BYTES).unwrap_or(u32::MAX))
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(Failure::of)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, %endpoint, "endpoint's connection ended badly");
+            }
+        });
+        // Requests that come at the same time may connect more than once; the first one to be there is the shared one,
+        // and the others end with their requests.
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = shared.entry(endpoint).or_insert_with(|| sender.clone());
+        if kept.is_closed() {
+            *kept = sender;
+        }
+        Ok(kept.clone())
+    }
+}
+
+impl Idle {
+    fn usable(&self) -> bool {
+        self.sender.is_ready() && self.since.elapsed() < IDLE
+    }
+}
+
+async fn connect(endpoint: SocketAddr) -> io::Result<TcpStream> {
+    let stream = timeout(CONNECT, TcpStream::connect(endpoint)).await??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// A copy of a request that may be sent twice: it has no body, and twice is the same as once.
+fn repeatable(request: &Request<Body>) -> Option<Request<Body>> {
+    if !request.method().is_idempotent() || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut copy = Request::new(Body::of(Bytes::new()));
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    *copy.version_mut() = request.version();
+    Some(copy)
+}

@@ -1,0 +1,163 @@
+//! The bytes of an HTTP/1 client, watched before the parser has them: strict where leniency lets two parsers disagree
+//! about where a request ends, and with an eye on the clock.
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
+
+use self::framing::Framing;
+
+mod framing;
+
+/// What the one who answers tells the wire.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    active: AtomicUsize,
+    raw: AtomicBool,
+}
+
+/// As long as it lives, a request is being answered: silence is no idleness.
+#[derive(Debug)]
+pub(super) struct Hold(Arc<Control>);
+
+impl Control {
+    pub(super) fn hold(self: &Arc<Self>) -> Hold {
+        self.active.fetch_add(1, Relaxed);
+        Hold(self.clone())
+    }
+
+    /// From here on the bytes are no HTTP.
+    pub(super) fn raw(&self) {
+        self.raw.store(true, Relaxed);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Relaxed);
+    }
+}
+
+/// How long a client may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// For a head, and before the first one.
+    pub(super) head: Duration,
+    /// Between requests.
+    pub(super) idle: Duration,
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub(super) struct Wire<T> {
+    inner: T,
+    framing: Framing,
+    control: Arc<Control>,
+    limits: Limits,
+    /// Since when the client takes its time.
+    since: Instant,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T> Wire<T> {
+    pub(super) fn new(inner: T, control: Arc<Control>, limits: Limits) -> Self {
+        Self { inner, framing: Framing::default(), control, limits, since: Instant::now(), sleep: None }
+    }
+
+    /// Ready when the client took too long.
+    fn overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let idle = self.framing.between() && self.control.active.load(Relaxed) == 0;
+        let limit = match (self.framing.in_head(), idle) {
+            (true, _) => self.limits.head,
+            (_, true) if self.framing.heads() == 0 => self.limits.head,
+            (_, true) => self.limits.idle,
+            _ => return Poll::Pending,
+        };
+        let due = self.since + limit;
+        // One timer goes on from request to request; it is set anew only when it fires, or would fire too late.
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if sleep.deadline() > due {
+            sleep.as_mut().reset(due);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            if Instant::now() >= due {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(due);
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.inner).poll_read(cx, buf);
+        if this.control.raw.load(Relaxed) {
+            return read;
+        }
+        if read.is_pending() {
+            let in_head = this.framing.in_head();
+            return this.overdue(cx).map(|()| if in_head { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) });
+        }
+        let head = (this.framing.in_head(), this.framing.heads());
+        if let Some(bytes) = buf.filled_mut().get_mut(before..) {
+            this.framing.feed(bytes);
+        }
+        // A head that comes byte by byte gets no more time for each of them.
+        if !head.0 || head != (this.framing.in_head(), this.framing.heads()) {
+            this.since = Instant::now();
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.written();
+        Pin::new(&mut this.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.written();
+        Pin::new(&mut this.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+impl<T> Wire<T> {
+    fn written(&mut self) {
+        if self.framing.between() {
+            self.since = Instant::now();
+        }
+    }
+}
