@@ -13,6 +13,7 @@ mod rule;
 pub mod server;
 pub mod table;
 mod target;
+pub mod threads;
 mod tunnel;
 mod upstream;
 pub mod view;

@@ -1,8 +1,9 @@
 //! Puts an agent together: locks, the loop's thread, the directory's watch, the API, metrics, signals.
 use std::{
     io,
-    path::Path,
-    sync::{Arc, mpsc},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock, mpsc},
     thread,
     time::Duration,
 };
@@ -26,7 +27,8 @@ use crate::{
         wake::{Handle, Wake},
     },
     api::{self, socket::SocketError},
-    dataplane::Dataplane,
+    dataplane::{Dataplane, Origins},
+    proxy::threads::Threads,
     source::directory::{Directory, SourceError},
     telemetry::{self, server::MetricsError, time},
 };
@@ -122,11 +124,12 @@ pub struct Running {
     /// The door to its loop.
     pub handle: Handle,
     /// Address of the metrics listener.
-    pub metrics: Option<std::net::SocketAddr>,
+    pub metrics: Option<SocketAddr>,
     notifier: Notifier,
     stop: watch::Sender<bool>,
     ended: oneshot::Receiver<()>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    proxy: Threads,
     /// Fields are dropped in order: the socket goes while its lock is held.
     _socket: SocketFile,
     _locks: [Lock; 3],
@@ -153,12 +156,18 @@ impl Running {
             let _inside = runtime.enter();
             source.watch()?
         };
+        let origins = Arc::new(LateOrigins::new(settings.dataplane.pin.clone()));
+        let proxy = Threads::start(&settings.proxy, move |peer, local| origins.of(peer, local))
+            .map_err(|source| RunError::Start { what: "the proxy", source })?;
         let place = Place {
             source,
             attach: settings.attach.clone(),
             store: Store::open(&settings.state)?,
             clock: time::now,
-            ahead: Ahead(Box::new(|_| ())),
+            ahead: Ahead(Box::new({
+                let routes = (!settings.proxy.is_empty()).then(|| proxy.routes());
+                move |state| routes.iter().for_each(|routes| routes.publish(state))
+            })),
         };
         let (listener, policy) = {
             let _inside = runtime.enter();
@@ -199,7 +208,7 @@ impl Running {
                 }
             }));
         }
-        Ok(Self { handle, metrics: address, notifier, stop, ended, tasks, _socket: socket, _locks: locks })
+        Ok(Self { handle, metrics: address, notifier, stop, ended, tasks, proxy, _socket: socket, _locks: locks })
     }
 
     /// Ends the loop and the listeners and removes the socket. The data plane stays in place.
@@ -214,6 +223,34 @@ impl Running {
                 let _ = tokio::time::timeout(Duration::from_secs(3), task).await;
             }
         });
+        // Last, for requests may take their time: the socket is another agent's to take meanwhile.
+        self.proxy.stop();
+    }
+}
+
+/// The flow tables, opened when the first connection comes: only then are they sure to be there.
+#[derive(Debug)]
+struct LateOrigins {
+    pin: PathBuf,
+    tables: OnceLock<Origins>,
+}
+
+impl LateOrigins {
+    const fn new(pin: PathBuf) -> Self {
+        Self { pin, tables: OnceLock::new() }
+    }
+
+    fn of(&self, peer: SocketAddr, local: SocketAddr) -> Option<SocketAddr> {
+        if self.tables.get().is_none() {
+            match Origins::open(&self.pin) {
+                // Another thread may have been first.
+                Ok(tables) => drop(self.tables.set(tables)),
+                Err(error) => {
+                    tracing::error!(%error, "cannot look up whom a connection to the proxy was meant for");
+                }
+            }
+        }
+        self.tables.get()?.of(peer, local)
     }
 }
 
