@@ -14,7 +14,7 @@ use crate::{
     abi::{
         Endpoint, Flow, FlowKey, FragmentKey, Group, Leaf, Node, Rule, ServiceKey, Settings, Split, Version, flow_state,
     },
-    packet::{Headers, Kind, parse, parse_fast, tcp},
+    packet::{Headers, Kind, UDP, parse, parse_fast, tcp},
     rewrite::{Frame, translate, translate_fragment, translate_icmp},
     verdict::Leave,
 };
@@ -222,8 +222,8 @@ fn serviced<T: Tables>(tables: &T, key: &FlowKey) -> bool {
     tables.service(&address).is_some()
 }
 
-/// Translates a packet of an established flow. `None`, with nothing changed: its endpoint is gone, or it is
-/// time to look whether the flow is whole.
+/// Translates a packet of an established flow. `None`, with nothing changed: its endpoint is gone, it was
+/// idle, or it is time to look whether it is whole.
 #[inline(always)]
 fn deliver<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, headers: &Headers, entry: T::Entry) -> Option<()> {
     let flow = tables.flow(entry);
@@ -234,7 +234,8 @@ fn deliver<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, headers: &He
     }
     let reply = flow.state & flow_state::REPLY != 0;
     if flow.seen != now {
-        if look_after(&flow, now) {
+        let idle = headers.key.protocol == UDP && now.saturating_sub(flow.seen) > tables.settings().udp_ticks;
+        if idle || look_after(&headers.key, &flow, now) {
             return None;
         }
         tables.set_seen(entry, now); // At most once a tick: a write dirties the line for the other CPUs.

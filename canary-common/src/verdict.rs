@@ -76,8 +76,6 @@ leaves! {
     NoEndpoint = "no-endpoint" => Reset,
     /// The flow's endpoint is gone, and its time to drain is over.
     EndpointGone = "endpoint-gone" => Reset,
-    /// The client has flows from the same port to these endpoints by another address of theirs.
-    PortTaken = "port-taken" => Reset,
     /// RST for a flow that is not known: nobody to tell.
     NoFlow = "no-flow" => Drop,
     /// The first packet of the same flow is being handled on another CPU; its sender will repeat it.
@@ -86,4 +84,6 @@ leaves! {
     TableFull = "table-full" => Drop,
     /// The packet could not be rewritten.
     Rewrite = "rewrite-failed" => Drop,
+    /// The client has flows from the same port to these endpoints by another address of theirs.
+    PortTaken = "port-taken" => Reset,
 }

@@ -244,15 +244,17 @@ impl<K: Kernel> Agent<K> {
         let _ = self.attach();
         let snapshot = self.source.read()?;
         let mut wanted = pass::want(&snapshot, &self.memory);
-        self.report(&wanted);
         self.view.intended = Arc::new(wanted.state.clone());
         (self.ahead.0)(&wanted.state);
-        let applied = self.kernel.apply(&wanted.state).map_err(PassError::Kernel)?;
-        if !applied.refused.is_empty() {
+        let applied = self.kernel.apply(&wanted.state).map_err(PassError::Kernel);
+        if let Ok(applied) = &applied
+            && !applied.refused.is_empty()
+        {
             wanted.refuse(&applied.refused, &self.memory.state);
             (self.ahead.0)(&wanted.state);
-            self.report(&wanted);
         }
+        self.report(&wanted);
+        let applied = applied?;
         if applied.operations > 0 {
             tracing::info!(operations = applied.operations, micros = applied.micros, "applied");
         }

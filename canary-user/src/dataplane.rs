@@ -35,7 +35,7 @@ pub use self::{
     origins::Origins,
     report::{
         Applied, Attach, Attached, Capacity, Counters, Counts, EndpointCounts, FlowRecord, Hook, IdleTimeouts,
-        MapMemory, Probe, Refused, Settings, SplitCounts, Trace,
+        MapMemory, Plan, Probe, Refused, Settings, SplitCounts, Trace,
     },
 };
 use self::{
@@ -62,6 +62,12 @@ const BPFFS: u64 = 0xcafe_4a11;
 /// Directory of a layout's pins: another layout is another directory.
 fn layout_directory(pin: &Path) -> PathBuf {
     pin.join(format!("v{}", abi::LAYOUT))
+}
+
+impl From<layout::Rejected> for Refused {
+    fn from(layout::Rejected { service, error, kept }: layout::Rejected) -> Self {
+        Self { service, why: error.to_string(), kept }
+    }
 }
 
 impl Dataplane {
@@ -144,18 +150,19 @@ impl Dataplane {
         }
         self.names = names;
         let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let refused = refused.into_iter().map(|(service, why)| Refused { service, why: why.to_string() }).collect();
+        let refused = refused.into_iter().map(Refused::from).collect();
         Ok(Applied { operations: ops.len(), micros, refused })
     }
 
-    /// The writes that `apply` would make, one line each; writes nothing.
+    /// What `apply` would do; writes nothing.
     ///
     /// # Errors
     /// As for [`Self::apply`].
-    pub fn plan(&self, wanted: &State) -> Result<Vec<String>, DataplaneError> {
+    pub fn plan(&self, wanted: &State) -> Result<Plan, DataplaneError> {
         let observed = self.maps.observe()?;
         let lowered = layout::lower(&observed, wanted, now(), &self.names)?;
-        Ok(plan::diff(&observed, &lowered.tables).iter().map(ToString::to_string).collect())
+        let operations = plan::diff(&observed, &lowered.tables).iter().map(ToString::to_string).collect();
+        Ok(Plan { operations, refused: lowered.refused.into_iter().map(Refused::from).collect() })
     }
 
     /// Differences between `wanted` and what the maps hold, one sentence each; empty when they agree.
@@ -163,9 +170,11 @@ impl Dataplane {
     /// # Errors
     /// When the maps cannot be read.
     pub fn verify(&self, wanted: &State) -> Result<Vec<String>, DataplaneError> {
-        let missing = self.plan(wanted)?;
+        let Plan { operations: missing, refused } = self.plan(wanted)?;
+        let refused = refused.into_iter().map(|it| format!("no room for {}: {}", it.service, it.why));
         let dangling = self.maps.observe()?.dangling().map(|it| format!("a dangling reference: {it}"));
-        Ok(dangling.into_iter().chain(missing.into_iter().map(|op| format!("not in the maps yet: {op}"))).collect())
+        let missing = missing.into_iter().map(|op| format!("not in the maps yet: {op}"));
+        Ok(dangling.into_iter().chain(refused).chain(missing).collect())
     }
 
     /// All counters.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use canary_user::{
-    dataplane::{Capacity, Dataplane, IdleTimeouts, Probe, Settings, detach},
+    dataplane::{Capacity, Dataplane, IdleTimeouts, Plan, Probe, Settings, detach},
     state::{Choosing, DeadVersion, Family, Frontend, Protocol, Rule, Service, ServiceId, Split, State, Version},
 };
 
@@ -86,9 +86,9 @@ fn what_is_written_is_read_back_and_split_exactly() {
     let pins = Pins::new("exact");
     let mut dataplane = pins.open();
     let wanted = state(&[("v1", 90), ("v2", 10)], &[1], Choosing::Exact);
-    assert!(!dataplane.plan(&wanted).unwrap().is_empty());
+    assert!(!dataplane.plan(&wanted).unwrap().operations.is_empty());
     dataplane.apply(&wanted).unwrap();
-    assert_eq!(dataplane.plan(&wanted).unwrap(), Vec::<String>::new());
+    assert_eq!(dataplane.plan(&wanted).unwrap(), Plan::default());
     assert_eq!(dataplane.verify(&wanted).unwrap(), Vec::<String>::new());
     assert_eq!(traced(&mut dataplane, 100), [("v1".into(), 90), ("v2".into(), 10)].into());
     let counters = dataplane.counters().unwrap();
@@ -138,7 +138,7 @@ fn a_new_agent_adopts_what_the_last_one_left() {
     first.apply(&wanted).unwrap();
     drop(first);
     let mut second = pins.open();
-    assert_eq!(second.plan(&wanted).unwrap(), Vec::<String>::new(), "nothing to write");
+    assert_eq!(second.plan(&wanted).unwrap(), Plan::default(), "nothing to write");
     assert_eq!(second.apply(&wanted).unwrap().operations, 0);
     assert_eq!(traced(&mut second, 10), [("v1".into(), 9), ("v2".into(), 1)].into());
 }

@@ -35,17 +35,15 @@ fn established<T: Tables>(tables: &T, headers: &Headers, entry: T::Entry, now: u
     let back = opposite(&headers.key, flow);
     let back = tables.place(Spot::Back, &back);
     if over(tables, headers, flow, back, now, Table::Established)? {
-        tables.forget(Table::Established, back);
-        tables.forget(Table::Established, &headers.key);
-        tables.forget(Table::Transient, back);
-        tables.forget(Table::Transient, &headers.key);
+        forget_both(tables, Table::Established, &headers.key, flow, back);
+        forget_both(tables, Table::Transient, &headers.key, flow, back);
         return Ok(false);
     }
     if flow.seen != now {
         tables.set_seen(entry, now);
     }
     let ends = headers.flags & (tcp::FIN | tcp::RST) != 0;
-    if ends || look_after(flow, now) {
+    if ends || look_after(&headers.key, flow, now) {
         restore(tables, Table::Established, headers, flow, back, now);
     }
     if ends {
@@ -72,9 +70,10 @@ fn close<T: Tables>(tables: &T, headers: &Headers, entry: T::Entry, flow: &Flow,
     let state = if reset { flow_state::RESET } else { flow_state::REPLIED | flow_state::CLOSING };
     let here = Flow { state: flow.state & flow_state::REPLY | state, seen: now, ..*flow };
     let there = mirror(&headers.key, &here, now);
-    if tables.put(Table::Transient, &headers.key, &here) && tables.put(Table::Transient, back, &there) {
-        tables.forget(Table::Established, &headers.key);
-        tables.forget(Table::Established, back);
+    let kept = tables.put(Table::Transient, &headers.key, &here)
+        && (taken(tables, Table::Transient, &headers.key, flow, back) || tables.put(Table::Transient, back, &there));
+    if kept {
+        forget_both(tables, Table::Established, &headers.key, flow, back);
     }
 }
 
@@ -89,8 +88,7 @@ fn transient<T: Tables>(tables: &T, headers: &Headers, entry: T::Entry, now: u32
     let back = opposite(&headers.key, flow);
     let back = tables.place(Spot::Back, &back);
     if over(tables, headers, flow, back, now, Table::Transient)? {
-        tables.forget(Table::Transient, back);
-        tables.forget(Table::Transient, &headers.key);
+        forget_both(tables, Table::Transient, &headers.key, flow, back);
         return Ok(false);
     }
     if flow.seen != now {
@@ -109,7 +107,12 @@ fn transient<T: Tables>(tables: &T, headers: &Headers, entry: T::Entry, now: u32
         if let Some(other) = partner(tables, Table::Transient, &headers.key, flow, back) {
             tables.mark(other, news);
         }
-    } else if !reply && replied && !lacks_ack(headers) {
+    } else if !reply
+        && replied
+        && !lacks_ack(headers)
+        && !taken(tables, Table::Established, &headers.key, flow, back)
+        && !taken(tables, Table::Transient, &headers.key, flow, back)
+    {
         promote(tables, headers, flow, back, now);
     }
     Ok(true)
@@ -139,10 +142,12 @@ fn promote<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, back: &FlowKey
 }
 
 /// Is it time to look after the other direction's entry? Every 32 ticks: the look marks it as used, so that a stream one way
-/// keeps both; but it takes the long way, and a million flows with a packet a second each should not.
+/// keeps both; but it takes the long way, and a million flows with a packet a second each should not. By their ports not all
+/// flows do so in the same tick.
 #[inline(always)]
-pub(super) const fn look_after(flow: &Flow, now: u32) -> bool {
-    (flow.seen ^ now) >> 5 != 0
+pub(super) const fn look_after(key: &FlowKey, flow: &Flow, now: u32) -> bool {
+    let shift = ((key.src_port_be ^ key.dst_port_be) >> 8) as u32;
+    (flow.seen.wrapping_add(shift) ^ now.wrapping_add(shift)) >> 5 != 0
 }
 
 /// Puts the other direction's entry back, if the table has pushed it out alone.
@@ -152,9 +157,9 @@ fn restore<T: Tables>(tables: &T, table: Table, headers: &Headers, flow: &Flow, 
         return;
     }
     if matches!(table, Table::Established) {
-        // Another CPU may be closing the flow just now.
+        // Another CPU may be closing the flow just now, or a newer one has the place.
         let closing = tables.find(Table::Transient, back).is_some_and(|other| ended(&tables.flow(other)));
-        if closing {
+        if closing || taken(tables, Table::Transient, &headers.key, flow, back) {
             return;
         }
     }
@@ -169,6 +174,21 @@ fn partner<T: Tables>(tables: &T, table: Table, key: &FlowKey, flow: &Flow, back
     let other = tables.flow(entry);
     let (addr_be, port_be) = near(key, flow);
     if other.addr_be == addr_be && other.port_be == port_be { Some(entry) } else { None }
+}
+
+/// Has another flow the place of the other direction's entry? A table may have pushed that out before.
+#[inline(always)]
+fn taken<T: Tables>(tables: &T, table: Table, key: &FlowKey, flow: &Flow, back: &FlowKey) -> bool {
+    tables.find(table, back).is_some() && partner(tables, table, key, flow, back).is_none()
+}
+
+/// Forgets both directions, unless the other one's place is another flow's.
+#[inline(always)]
+fn forget_both<T: Tables>(tables: &T, table: Table, key: &FlowKey, flow: &Flow, back: &FlowKey) {
+    if partner(tables, table, key, flow, back).is_some() {
+        tables.forget(table, back);
+    }
+    tables.forget(table, key);
 }
 
 /// Is an entry of a flow that is over, so that this packet is another one's? Its endpoint is gone, or it has ended, or

@@ -2,6 +2,7 @@
 mod change;
 mod express;
 mod flows;
+mod halves;
 mod leftovers;
 mod others;
 mod reasons;

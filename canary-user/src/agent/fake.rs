@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     agent::kernel::{Kernel, KernelError},
     dataplane::{
-        Applied, Attach, Attached, Counters, Counts, EndpointCounts, FlowRecord, MapMemory, Probe, Refused,
+        Applied, Attach, Attached, Counters, Counts, EndpointCounts, FlowRecord, MapMemory, Plan, Probe, Refused,
         SplitCounts, Trace,
     },
     diagnostic::Origin,
@@ -46,6 +46,26 @@ pub(crate) struct Inside {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FakeKernel(Arc<Mutex<Inside>>);
 
+impl Inside {
+    /// What it takes of a state, what it refuses, and the writes that this makes all the same.
+    fn take(&self, wanted: &State) -> (State, Vec<Refused>, usize) {
+        let mut taken = wanted.clone();
+        let mut refused = Vec::new();
+        let mut operations = 0;
+        for (id, writes) in self.full.iter().filter(|(id, _)| wanted.services.contains_key(id)) {
+            let had = self.state.services.get(id);
+            match had {
+                Some(had) => drop(taken.services.insert(id.clone(), had.clone())),
+                None => taken.without(id),
+            }
+            operations += writes;
+            let why = "no room for rules, all 65536 are taken".into();
+            refused.push(Refused { service: id.clone(), why, kept: had.is_some() });
+        }
+        (taken, refused, operations)
+    }
+}
+
 impl FakeKernel {
     pub(crate) fn inside(&self) -> MutexGuard<'_, Inside> {
         self.0.lock().unwrap()
@@ -72,24 +92,16 @@ impl Kernel for FakeKernel {
         if let Some(why) = inside.broken {
             return Err(KernelError::new(io::Error::other(why)));
         }
-        let mut taken = wanted.clone();
-        let mut refused = Vec::new();
-        let mut operations = 0;
-        for (id, writes) in inside.full.iter().filter(|(id, _)| wanted.services.contains_key(id)) {
-            match inside.state.services.get(id) {
-                Some(had) => drop(taken.services.insert(id.clone(), had.clone())),
-                None => taken.without(id),
-            }
-            operations += writes;
-            refused.push(Refused { service: id.clone(), why: "no room for rules, all 65536 are taken".into() });
-        }
+        let (taken, refused, mut operations) = inside.take(wanted);
         operations += usize::from(inside.state != taken);
         inside.state = taken;
         Ok(Applied { operations, micros: 1, refused })
     }
-    fn plan(&self, wanted: &State) -> Result<Vec<String>, KernelError> {
-        let same = self.inside().state == *wanted;
-        Ok(if same { vec![] } else { vec!["put everything".into()] })
+    fn plan(&self, wanted: &State) -> Result<Plan, KernelError> {
+        let inside = self.inside();
+        let (taken, refused, _) = inside.take(wanted);
+        let operations = if inside.state == taken { vec![] } else { vec!["put everything".into()] };
+        Ok(Plan { operations, refused })
     }
     fn verify(&self, wanted: &State) -> Result<Vec<String>, KernelError> {
         let same = self.inside().state == *wanted;

@@ -4,7 +4,7 @@
 use std::{error::Error, io, path::Path};
 
 use crate::{
-    dataplane::{Applied, Attach, Attached, Counters, Dataplane, FlowRecord, MapMemory, Probe, Trace},
+    dataplane::{Applied, Attach, Attached, Counters, Dataplane, FlowRecord, MapMemory, Plan, Probe, Trace},
     state::State,
 };
 
@@ -27,8 +27,8 @@ pub trait Kernel {
     fn attach(&mut self, wanted: &[Attach]) -> Vec<Result<Attached, KernelError>>;
     /// Makes the maps hold `wanted`; `Err` leaves what was in force.
     fn apply(&mut self, wanted: &State) -> Result<Applied, KernelError>;
-    /// The writes that `apply` would make.
-    fn plan(&self, wanted: &State) -> Result<Vec<String>, KernelError>;
+    /// What `apply` would do.
+    fn plan(&self, wanted: &State) -> Result<Plan, KernelError>;
     /// Differences between `wanted` and the maps.
     fn verify(&self, wanted: &State) -> Result<Vec<String>, KernelError>;
     /// All counters.
@@ -52,7 +52,7 @@ impl Kernel for Dataplane {
     fn apply(&mut self, wanted: &State) -> Result<Applied, KernelError> {
         Dataplane::apply(self, wanted).map_err(KernelError::new)
     }
-    fn plan(&self, wanted: &State) -> Result<Vec<String>, KernelError> {
+    fn plan(&self, wanted: &State) -> Result<Plan, KernelError> {
         Dataplane::plan(self, wanted).map_err(KernelError::new)
     }
     fn verify(&self, wanted: &State) -> Result<Vec<String>, KernelError> {

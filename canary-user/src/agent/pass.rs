@@ -106,11 +106,14 @@ fn sort(diagnostics: &mut Vec<Diagnostic>) {
 impl Wanted {
     /// Takes back what the data plane refused: such a service is what it was (`last`), or nothing; and says so.
     pub(super) fn refuse(&mut self, refused: &[Refused], last: &State) {
-        for Refused { service: id, why } in refused {
-            let held = last.services.get(id);
-            match held {
-                Some(held) => drop(self.state.services.insert(id.clone(), held.clone())),
-                None => self.state.without(id),
+        for Refused { service: id, why, kept } in refused {
+            self.state.without(id);
+            // With another memory than the maps', nobody knows what it is.
+            if let Some(held) = last.services.get(id).filter(|_| *kept) {
+                self.state.services.insert(id.clone(), held.clone());
+                for (frontend, _) in last.frontends.iter().filter(|(_, owner)| *owner == id) {
+                    self.state.frontends.entry(*frontend).or_insert_with(|| id.clone());
+                }
             }
             let report = self.reports.entry(id.clone()).or_default();
             (report.enforced, report.reason) = (false, Some(why.clone()));
@@ -119,7 +122,7 @@ impl Wanted {
             let own = kinds.iter().find_map(|object| self.objects.get(object));
             let (object, origin) = own
                 .map_or_else(|| (kinds[0].clone(), Origin::default()), |object| (object.id(), object.origin.clone()));
-            let now = if held.is_some() { "what was in force stays" } else { "nothing is in force for it" };
+            let now = if *kept { "what was in force stays" } else { "nothing is in force for it" };
             self.diagnostics.push(Diagnostic {
                 severity: Severity::Error,
                 code: "CAN0303",

@@ -67,7 +67,18 @@ pub(crate) struct Lowered {
     /// Who has which slot.
     pub(crate) names: Names,
     /// Services that have no place as they are wanted: they keep what they have, or get nothing.
-    pub(crate) refused: Vec<(ServiceId, LayoutError)>,
+    pub(crate) refused: Vec<Rejected>,
+}
+
+/// A service without a place.
+#[derive(Debug)]
+pub(crate) struct Rejected {
+    /// Which.
+    pub(crate) service: ServiceId,
+    /// Why.
+    pub(crate) error: LayoutError,
+    /// It keeps what the maps hold of it; otherwise they hold nothing.
+    pub(crate) kept: bool,
 }
 
 /// The tables that hold `state`, as close to `observed` as possible, at tick `now`. A service that does not fit keeps
@@ -83,18 +94,25 @@ pub(crate) fn lower(observed: &Tables, state: &State, now: u32, last: &Names) ->
             Ok(()) => layout.commit(),
             Err(error) => {
                 layout.roll_back();
-                layout.keep(id, service, last);
-                refused.push((id.clone(), error));
+                let kept = layout.keep(id, service, last);
+                refused.push(Rejected { service: id.clone(), error, kept });
             }
         }
     }
-    for (frontend, id) in &state.frontends {
+    let mut waiting: HashSet<&ServiceId> = HashSet::new();
+    waiting.extend(refused.iter().map(|rejected| &rejected.service));
+    for (frontend, id) in state.frontends.iter().filter(|(_, id)| !waiting.contains(id)) {
         let slot = layout.services.get(&service_hash(id)).filter(|slot| layout.wanted.services.contains_key(slot));
-        if let Some(&slot) = slot {
-            layout.wanted.frontends.insert(address::key(frontend), slot);
-        } else if !refused.iter().any(|(refused, _)| refused == id) {
+        let Some(&slot) = slot else {
             let problem = "names a service that is not there";
             return Err(LayoutError::Unsound { object: frontend.to_string(), problem });
+        };
+        layout.wanted.frontends.insert(address::key(frontend), slot);
+    }
+    // Who keeps what it has keeps its addresses, too.
+    for (&key, slot) in &observed.frontends {
+        if layout.names.services.get(slot).is_some_and(|id| waiting.contains(id)) {
+            layout.wanted.frontends.entry(key).or_insert(*slot);
         }
     }
     if layout.wanted.frontends.len() > limits::FRONTENDS as usize {
@@ -198,10 +216,10 @@ impl<'a> Layout<'a> {
         self.part_versions.clear();
     }
 
-    /// Keeps what packets can reach of a service now.
-    fn keep(&mut self, id: &ServiceId, service: &Service, last: &Names) {
-        let Some(&slot) = self.services.get(&service_hash(id)) else { return };
-        let Some(&had) = self.observed.services.get(&slot) else { return };
+    /// Keeps what packets can reach of a service now; `false` when that is nothing.
+    fn keep(&mut self, id: &ServiceId, service: &Service, last: &Names) -> bool {
+        let Some(&slot) = self.services.get(&service_hash(id)) else { return false };
+        let Some(&had) = self.observed.services.get(&slot) else { return false };
         self.part.services.insert(slot, had);
         self.part_names.services.insert(slot, id.clone());
         // Versions of today that it had already, and those that its splits lead to.
@@ -238,6 +256,7 @@ impl<'a> Layout<'a> {
             }
         }
         self.commit();
+        true
     }
 
     /// Endpoints that no group has any more begin to drain; versions that are no longer wanted keep their slots as long

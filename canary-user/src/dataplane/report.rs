@@ -167,6 +167,15 @@ pub struct Applied {
     pub refused: Vec<Refused>,
 }
 
+/// What [`Dataplane::apply`](super::Dataplane::apply) would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Map writes, one line each.
+    pub operations: Vec<String>,
+    /// As in [`Applied`].
+    pub refused: Vec<Refused>,
+}
+
 /// A service that the data plane did not take as it was wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refused {
@@ -174,6 +183,8 @@ pub struct Refused {
     pub service: ServiceId,
     /// Why: what is full, or too large.
     pub why: String,
+    /// It keeps what it had; otherwise nothing is in force for it.
+    pub kept: bool,
 }
 
 /// A packet to trace: what a client would send first.

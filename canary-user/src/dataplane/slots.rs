@@ -16,15 +16,14 @@ pub(crate) struct Slots {
     full: Full,
     used: BTreeSet<u32>,
     next: u32,
-    /// Taken since the last `commit`, and what `next` was then.
+    /// Taken since the last `commit`, in order.
     taken: Vec<u32>,
-    mark: u32,
 }
 
 impl Slots {
     /// All slots below `limit` but those that are `used`.
     pub(crate) fn new(what: &'static str, limit: u32, used: impl Iterator<Item = u32>) -> Self {
-        Self { full: Full { what, limit }, used: used.collect(), next: 0, taken: Vec::new(), mark: 0 }
+        Self { full: Full { what, limit }, used: used.collect(), next: 0, taken: Vec::new() }
     }
 
     /// A free slot.
@@ -43,15 +42,15 @@ impl Slots {
     /// Keeps what was taken since the last call.
     pub(crate) fn commit(&mut self) {
         self.taken.clear();
-        self.mark = self.next;
     }
 
     /// Gives it back.
     pub(crate) fn roll_back(&mut self) {
+        // All below is in use: to look there again would cost a full pool for each service that does not fit.
+        self.next = self.taken.first().copied().unwrap_or(self.next);
         for slot in self.taken.drain(..) {
             self.used.remove(&slot);
         }
-        self.next = self.mark;
     }
 }
 

@@ -77,7 +77,9 @@ pub(super) fn unknown(object: &Object) -> Option<Diagnostic> {
     };
     let Some((_, versions, kinds)) = GROUPS.iter().find(|(name, ..)| *name == group) else {
         // Other groups are nobody's business here, unless one is nearly the group that has this kind.
-        let (meant, versions, _) = GROUPS.iter().find(|(_, _, kinds)| kinds.contains(&object.kind.as_str()))?;
+        // Several have a `Gateway`, and some of these groups have similar names.
+        let (meant, versions, _) =
+            GROUPS.iter().find(|(_, _, kinds)| kinds.contains(&object.kind.as_str()) && object.kind != "Gateway")?;
         similar(group, [*meant])?;
         let whole = format!("{meant}/{}", versions.first()?);
         let message = format!("no API group is called `{group}`");

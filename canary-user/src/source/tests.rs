@@ -299,6 +299,7 @@ fn kinds_that_a_group_does_not_have_are_slips() {
         ("apps/v1", "Deployment"),
         ("networking.istio.io/v1", "Sidecar"),
         ("serving.knative.dev/v1", "Service"),
+        ("networking.x-k8s.io/v1alpha1", "Gateway"),
         ("v1", "ConfigMap"),
     ] {
         let found = parsed(&format!("apiVersion: {api}\nkind: {kind}\nmetadata: {{name: a}}\n"));

@@ -3,7 +3,7 @@ use super::*;
 use crate::{abi::flow_state, host::frame::fragments, host::image::Image};
 
 /// Services that share their endpoints, as `helloworld` and `helloworld-stable` do.
-fn shared(endpoints: &[&str]) -> HostTables {
+pub(super) fn shared(endpoints: &[&str]) -> HostTables {
     let mut image = Image::new(TCP_TICKS, UDP_TICKS, TRANSIENT_TICKS);
     for (name, vip) in [("all", VIP), ("stable", OTHER_VIP)] {
         image.add(&ServiceSpec {
@@ -17,25 +17,25 @@ fn shared(endpoints: &[&str]) -> HostTables {
 }
 
 const OTHER_VIP: &str = "203.0.113.7:80";
-const ONE: &[&str] = &["10.1.0.11:8080"];
-const TWO: &[&str] = &["10.1.0.11:8080", "10.1.0.12:8080"];
+pub(super) const ONE: &[&str] = &["10.1.0.11:8080"];
+pub(super) const TWO: &[&str] = &["10.1.0.11:8080", "10.1.0.12:8080"];
 
 /// One client port to both services.
-fn pair(tables: &HostTables) -> (Talk<'_>, Talk<'_>) {
+pub(super) fn pair(tables: &HostTables) -> (Talk<'_>, Talk<'_>) {
     let one = Talk::tcp(tables, "10.0.0.9:40000");
     let other = Talk { vip: at(OTHER_VIP), ..Talk::tcp(tables, "10.0.0.9:40000") };
     (one, other)
 }
 
 /// Loses entries, as an LRU does.
-fn lose(tables: &HostTables, lost: impl Fn(&crate::abi::Flow) -> bool) {
+pub(super) fn lose(tables: &HostTables, lost: impl Fn(&crate::abi::Flow) -> bool) {
     let mut memory = tables.memory().clone();
     memory.flows.retain(|_, flow| !lost(flow));
     memory.transient.retain(|_, flow| !lost(flow));
     tables.remember(memory);
 }
 
-fn is_answer(flow: &crate::abi::Flow) -> bool {
+pub(super) fn is_answer(flow: &crate::abi::Flow) -> bool {
     flow.state & flow_state::REPLY != 0
 }
 
@@ -154,7 +154,7 @@ fn half_an_established_flow_is_made_whole() {
         let endpoint = talk.open();
         let whole = tables.memory().flows.clone();
         lose(&tables, |flow| is_answer(flow) == answers);
-        tables.set_now(START + 32);
+        tables.set_now(START + 64);
         if answers {
             assert_eq!(talk.send(ACK), Ok(endpoint));
             talk.answer(endpoint, ACK);

@@ -18,7 +18,7 @@ impl<K: Kernel> Agent<K> {
     /// Drafts an edit, tries it in memory, and writes it unless it is refused or a dry run.
     pub(in crate::agent) fn edit(&mut self, edit: &Edit, author: Author) -> Result<Edited, EditError> {
         let snapshot = self.source.read().map_err(|error| EditError::Unavailable(error.into()))?;
-        let before = want_strictly(&snapshot, &self.memory);
+        let strict_before = want_strictly(&snapshot, &self.memory);
         let current = pass::want(&snapshot, &self.memory);
         let ground = Ground {
             config: self.source.path(),
@@ -30,7 +30,7 @@ impl<K: Kernel> Agent<K> {
         let draft = edit.what.draft(&ground)?;
         let tried = draft.try_on(&snapshot);
         let strict = want_strictly(&tried, &self.memory);
-        let broken = new_errors(&before, &strict);
+        let broken = new_errors(&strict_before, &strict);
         if !broken.is_empty() {
             let diagnostics = broken.iter().map(|found| draft.at_home(found)).collect();
             match edit.what {
@@ -39,7 +39,11 @@ impl<K: Kernel> Agent<K> {
                 _ => return Err(EditError::Invalid { diagnostics }),
             }
         }
-        let after = pass::want(&tried, &self.memory);
+        let mut after = pass::want(&tried, &self.memory);
+        let plan = self.kernel.plan(&after.state).map_err(|error| EditError::Unavailable(PassError::Kernel(error)));
+        let plan = if edit.dry_run { plan? } else { plan.unwrap_or_default() };
+        after.refuse(&plan.refused, &self.memory.state);
+        let before = self.view.reports.clone();
         let touched =
             |found: &&Diagnostic| draft.objects.iter().any(|(id, _)| *id == found.object) || broken.contains(found);
         let mut changes = history::changes(&self.memory.state, &after.state);
@@ -52,16 +56,14 @@ impl<K: Kernel> Agent<K> {
             ..Edited::default()
         };
         if edit.dry_run {
-            let plan =
-                self.kernel.plan(&after.state).map_err(|error| EditError::Unavailable(PassError::Kernel(error)))?;
-            edited.plan = Some(plan);
+            edited.plan = Some(plan.operations);
         } else {
             draft.write()?;
             let passed = self.pass(author, edit.what.action(), draft.undoes).map_err(EditError::NotInForce)?;
             (edited.applied, edited.entry) = (Some(passed.applied), passed.entry);
         }
         let reports = if edit.dry_run { &after.reports } else { &self.view.reports };
-        edited.not_enforced = not_enforced(&current.reports, reports, &draft.objects);
+        edited.not_enforced = not_enforced(&before, reports, &draft.objects);
         edited.objects = draft.objects;
         Ok(edited)
     }

@@ -111,3 +111,59 @@ fn a_new_service_without_room_is_nowhere() {
     assert_eq!((kernel.inside().state.services.len(), view.in_force.frontends.len()), (0, 0));
     assert!(view.diagnostics[0].message.ends_with("nothing is in force for it"), "{}", view.diagnostics[0]);
 }
+
+/// A second service, for which there is no room.
+fn with_another(world: &World) -> crate::state::ServiceId {
+    let other = SERVICE.replace("helloworld", "other").replace("10.96.0.10", "10.96.0.77");
+    world.write("other.yaml", &other);
+    let id = crate::state::ServiceId { name: "other".into(), ..helloworld() };
+    world.kernel.inside().full.insert(id.clone(), 0);
+    id
+}
+
+#[test]
+fn an_edit_beside_a_service_without_room_is_in_force() {
+    let mut world = World::new(&route(90, 10));
+    with_another(&world);
+    world.pass();
+    for (v1, v2) in [(50, 50), (40, 60)] {
+        let edited = world.set(&[("v1", v1), ("v2", v2)]).unwrap();
+        assert_eq!(edited.not_enforced, [], "the other one was not in force before either");
+        assert_eq!(world.weights(), pairs(&[("v1", v1), ("v2", v2)]));
+    }
+}
+
+#[test]
+fn an_edit_without_room_says_so_also_when_it_is_tried() {
+    let mut world = World::new(&route(90, 10));
+    world.kernel.inside().full.insert(helloworld(), 0);
+    for dry_run in [true, false] {
+        let edited = world.edit_as(Edit { dry_run, what: set(&[("v1", 50), ("v2", 50)]) }).unwrap();
+        assert_eq!(edited.not_enforced.len(), 1, "dry run: {dry_run}");
+        assert_eq!(edited.changes, [], "no weight changes");
+    }
+    assert_eq!(world.weights(), pairs(&[("v1", 90), ("v2", 10)]));
+}
+
+#[test]
+fn what_is_in_force_is_what_the_kernel_has() {
+    // The host was booted anew: the agent remembers, the maps are empty.
+    let world = World::new(&route(90, 10));
+    let kernel = FakeKernel::default();
+    kernel.inside().full.insert(helloworld(), 0);
+    let World { dir, agent, kernel: old, .. } = world;
+    drop(agent);
+    let (mut agent, view) = open(&dir, kernel);
+    agent.turn([Wake::Resync]);
+    let seen = view.borrow().clone();
+    assert_eq!(seen.in_force.services.len(), 0);
+    assert!(seen.diagnostics[0].message.ends_with("nothing is in force for it"), "{}", seen.diagnostics[0]);
+    drop(agent);
+    // The other way round: the maps are as they were, the agent remembers nothing.
+    fs::remove_dir_all(dir.path().join("state")).unwrap();
+    old.inside().full.insert(helloworld(), 0);
+    let (mut agent, view) = open(&dir, old);
+    agent.turn([Wake::Resync]);
+    let seen = view.borrow().clone();
+    assert!(seen.diagnostics[0].message.ends_with("what was in force stays"), "{}", seen.diagnostics[0]);
+}

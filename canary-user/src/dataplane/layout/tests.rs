@@ -84,13 +84,13 @@ fn observed(tables: &Tables) -> Tables {
 /// The tables for a state that fits.
 fn lowered(from: &Tables, state: &State, now: u32) -> Tables {
     let lowered = lower(from, state, now, &Names::default()).unwrap();
-    assert_eq!(lowered.refused, []);
+    assert!(lowered.refused.is_empty(), "{:?}", lowered.refused);
     lowered.tables
 }
 
 /// Why the only service has no place.
 fn refusal(from: &Tables, state: &State, now: u32) -> LayoutError {
-    lower(from, state, now, &Names::default()).unwrap().refused.pop().unwrap().1
+    lower(from, state, now, &Names::default()).unwrap().refused.pop().unwrap().error
 }
 
 fn laid(from: &Tables, state: &State, now: u32) -> Tables {

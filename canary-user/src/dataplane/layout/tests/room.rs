@@ -24,7 +24,7 @@ fn services(count: u32, sources: u32, weight: u32) -> State {
 }
 
 fn refused(lowered: &Lowered) -> Vec<String> {
-    lowered.refused.iter().map(|(id, _)| id.name.clone()).collect()
+    lowered.refused.iter().map(|rejected| rejected.service.name.clone()).collect()
 }
 
 /// What an agent does in one pass; also who got no place.
@@ -56,7 +56,7 @@ fn one_service_too_many_is_refused_alone() {
     assert_eq!(after.frontends.len(), fits as usize, "nobody sends to a service that has no place");
     let empty = after.versions.values().filter(|version| version.group == 0).count();
     assert_eq!(empty, 1, "the dead endpoint is taken out");
-    let error = &lower(&before, &state, 11, &names).unwrap().refused[0].1;
+    let error = &lower(&before, &state, 11, &names).unwrap().refused[0].error;
     let said = format!("default/s{fits:05}:80/tcp: no room for rules, all {} are taken", limits::RULE_SLOTS);
     assert_eq!((error.to_string(), error.may_pass()), (said, true));
 }
@@ -73,7 +73,7 @@ fn a_giant_is_refused_and_takes_nothing_from_those_after_it() {
     giant.rules = (0..3).map(rule).collect();
     let lowered = lower(&Tables::default(), &state, 10, &Names::default()).unwrap();
     assert_eq!(refused(&lowered), ["s00000"]);
-    assert!(!lowered.refused[0].1.may_pass());
+    assert!(!lowered.refused[0].error.may_pass() && !lowered.refused[0].kept);
     let others = State {
         frontends: state
             .frontends
@@ -137,4 +137,21 @@ fn who_waits_keeps_the_names_of_versions_that_are_to_go() {
         names.versions.values().filter(|(it, _)| it.name == "s00001").map(|(_, name)| name.as_str()).collect();
     assert_eq!(held, ["v1", "v2"]);
     assert_eq!(after, tables, "nothing of it is touched, and v3 has taken nothing");
+}
+
+#[test]
+fn who_waits_keeps_its_addresses() {
+    let fits = limits::RULE_SLOTS / 64;
+    let mut names = Names::default();
+    let (tables, _) = pass(&Tables::default(), &services(fits, 63, 90), 10, &mut names);
+    let mut wanted = services(fits, 63, 90);
+    let service = wanted.services.get_mut(&id("s00001")).unwrap();
+    service.rules.iter_mut().for_each(|rule| rule.split.weights[0].1 = 5);
+    let (&old, owner) = wanted.frontends.iter().find(|(_, it)| it.name == "s00001").unwrap();
+    let owner = owner.clone();
+    wanted.frontends.remove(&old);
+    wanted.frontends.insert(Frontend { port: 81, ..old }, owner);
+    let (after, refused) = pass(&tables, &wanted, 11, &mut names);
+    assert_eq!(refused, ["s00001"]);
+    assert_eq!(after.frontends, tables.frontends);
 }
