@@ -18,7 +18,7 @@ use tokio::{
 
 use self::framing::Framing;
 
-mod framing;
+pub(super) mod framing;
 
 /// What the one who answers tells the wire.
 #[derive(Debug, Default)]
