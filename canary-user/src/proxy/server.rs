@@ -157,6 +157,7 @@ async fn take_turns(
     let served = http1::Builder::new()
         .header_read_timeout(None)
         .max_headers(HEADERS)
+        .max_header_size(HEAD_BYTES)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(wire), service)
         .with_upgrades();
