@@ -4,7 +4,7 @@ use hyper::{HeaderMap, header::HeaderName};
 
 use crate::{
     proxy::{
-        headers::{CompiledOperations, forwarded, strip_hop_by_hop},
+        headers::{CompiledOperations, forwarded, strip_hop_by_hop, upgrade},
         target::location,
         view::RequestView,
     },
@@ -53,6 +53,22 @@ fn hop_by_hop_headers_end_here() {
     ]);
     strip_hop_by_hop(&mut headers);
     assert_eq!(headers, map(&[("te", "trailers"), ("trailer", "x-sum"), ("x", "1")]));
+}
+
+#[test]
+fn upgrades_are_meant_and_carry_no_http() {
+    let table: [(&[(&str, &str)], bool); 7] = [
+        (&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")], true),
+        (&[("connection", "upgrade"), ("upgrade", "SPDY/3.1")], true),
+        (&[("upgrade", "websocket")], false),
+        (&[("connection", "upgrade")], false),
+        (&[("connection", "upgrade, http2-settings"), ("upgrade", "h2c")], false),
+        (&[("connection", "upgrade"), ("upgrade", "websocket, TLS/1.0")], false),
+        (&[("connection", "upgrade"), ("upgrade", "websocket"), ("upgrade", "h2c")], false),
+    ];
+    for (headers, wanted) in table {
+        assert_eq!(upgrade(&map(headers)).is_some(), wanted, "{headers:?}");
+    }
 }
 
 #[test]

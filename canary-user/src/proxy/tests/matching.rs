@@ -27,6 +27,9 @@ fn one<K: Into<String>>(name: K, text: Text) -> BTreeMap<String, Text> {
     BTreeMap::from([(name.into(), text)])
 }
 
+/// Headers of a request.
+type Sent = &'static [(&'static str, &'static str)];
+
 /// Whether an alternative matches a GET of `target` with headers.
 fn holds(of: &RequestMatch, target: &str, headers: &[(&str, &str)]) -> bool {
     let mut map = HeaderMap::new();
@@ -73,7 +76,7 @@ fn the_path_is_tested_without_its_query() {
 #[test]
 fn headers_are_tested_by_name() {
     let header = |name: &str, text| RequestMatch { headers: one(name, text), ..RequestMatch::default() };
-    let table: [(&str, Text, &[(&str, &str)], bool); 13] = [
+    let table: [(&str, Text, Sent, bool); 13] = [
         ("x", exact("1"), &[("X", "1")], true),
         ("x", exact("1"), &[], false),
         ("x", exact(""), &[], false),
@@ -96,7 +99,7 @@ fn headers_are_tested_by_name() {
 #[test]
 fn without_headers_count_what_is_missing_as_empty() {
     let without = |text| RequestMatch { without_headers: one("x", text), ..RequestMatch::default() };
-    let table: [(Text, &[(&str, &str)], bool); 9] = [
+    let table: [(Text, Sent, bool); 9] = [
         (exact("1"), &[], true),
         (exact("1"), &[("x", "1")], false),
         (exact("1"), &[("x", "2")], true),
@@ -194,8 +197,8 @@ fn alternatives() -> impl Strategy<Value = Vec<RequestMatch>> {
 /// The same, said as plainly as can be.
 fn naive(test: &Text, value: Option<&str>) -> bool {
     match (test, value) {
-        (Text::Exact(text), Some(value)) => value == text,
-        (Text::Prefix(text), Some(value)) => value.get(..text.len()) == Some(text),
+        (Text::Exact(wanted), Some(value)) => value == wanted,
+        (Text::Prefix(wanted), Some(value)) => value.get(..wanted.len()) == Some(wanted),
         (Text::Present, Some(_)) => true,
         (Text::Regex(_), _) | (_, None) => false,
     }

@@ -103,7 +103,7 @@ async fn requests_and_answers_are_changed_on_the_way() {
 async fn failures_have_their_status_and_flag() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let silent = server(false, |_| async {
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         text("late")
     });
     let rude = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -134,8 +134,8 @@ async fn failures_have_their_status_and_flag() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
         assert!(answer.contains(&format!("x-canary-flags: {}\r\n", flag.name())), "{path}: {answer}");
         let counts = proxy.table.borrow().counts();
-        let rule = if flag == Flag::NR { "" } else { path };
-        let (_, count) = counts.iter().find(|(key, _)| key.rule == rule).unwrap();
+        let name = if flag == Flag::NR { "" } else { path };
+        let (_, count) = counts.iter().find(|(key, _)| key.rule == name).unwrap();
         assert_eq!((count.requests, count.flags[flag.index()]), (1, 1), "{path}");
     }
 }
@@ -144,7 +144,7 @@ async fn failures_have_their_status_and_flag() {
 async fn a_client_that_goes_away_is_counted() {
     let silent = server(false, |request: hyper::Request<hyper::body::Incoming>| async {
         let _ = request.into_body().collect().await;
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         text("late")
     });
     let proxy = proxy(&state(vec![rule(route(&[("v1", 1)]))], &[("v1", at(silent.await))])).await;
