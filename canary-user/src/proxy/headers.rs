@@ -90,10 +90,15 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// The protocol that a message would go over to, if `Connection` says that it means it.
+/// The protocol that a message would go over to, if `Connection` says that it means it. None that carries HTTP: its
+/// requests would pass the rules unseen.
 pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let protocol = headers.get(UPGRADE)?;
-    listed(headers, &CONNECTION, "upgrade").then(|| protocol.clone())
+    let mut protocols = headers.get_all(UPGRADE).iter();
+    let protocol = protocols.next().filter(|_| protocols.next().is_none())?;
+    let hides = |name: &str| ["h2c", "http", "tls"].iter().any(|it| name.eq_ignore_ascii_case(it));
+    let names = protocol.to_str().ok()?.split(',').map(|it| it.split('/').next().unwrap_or_default().trim());
+    let open = !names.into_iter().any(hides);
+    (open && listed(headers, &CONNECTION, "upgrade")).then(|| protocol.clone())
 }
 
 /// Puts an upgrade back that stripping took.

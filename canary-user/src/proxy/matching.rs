@@ -90,7 +90,8 @@ impl CompiledMatch {
             }
             test => test.holds(Some(path)),
         };
-        holds.then(|| if let Test::Prefix(wanted) = test { Matched::Prefix(wanted.len()) } else { Matched::Whole })
+        let matched = if let Test::Prefix(wanted) = test { Matched::Prefix(wanted.len()) } else { Matched::Whole };
+        holds.then_some(matched)
     }
 }
 

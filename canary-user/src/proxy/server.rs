@@ -29,7 +29,7 @@ pub(super) const HEAD_BYTES: usize = 64 << 10;
 /// How often connections to endpoints are looked through.
 const SWEEP: Duration = Duration::from_secs(20);
 /// How often an HTTP/2 client is asked whether it lives.
-const PING: Duration = Duration::from_secs(60);
+const PING: Duration = Duration::from_mins(1);
 /// Requests at a time on one HTTP/2 connection.
 const STREAMS: u32 = 256;
 /// What every HTTP/2 connection begins with; no HTTP/1 request does.
@@ -48,7 +48,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { head: Duration::from_secs(10), idle: Duration::from_secs(600), drain: Duration::from_secs(30) }
+        Self { head: Duration::from_secs(10), idle: Duration::from_mins(10), drain: Duration::from_secs(30) }
     }
 }
 
@@ -157,6 +157,7 @@ async fn take_turns(
     let served = http1::Builder::new()
         .header_read_timeout(None)
         .max_headers(HEADERS)
+        .max_header_size(HEAD_BYTES)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(wire), service)
         .with_upgrades();

@@ -23,7 +23,7 @@ use super::body::Body;
 /// Longest time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest time that a connection is kept unused. Servers close theirs after 60 s and more.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 /// Most connections kept unused, for each endpoint.
 const KEPT: usize = 256;
 /// Longest time for what is left of a request whose answer is complete.

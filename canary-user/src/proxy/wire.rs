@@ -18,7 +18,7 @@ use tokio::{
 
 use self::framing::Framing;
 
-mod framing;
+pub(super) mod framing;
 
 /// What the one who answers tells the wire.
 #[derive(Debug, Default)]
@@ -77,22 +77,26 @@ impl<T> Wire<T> {
 
     /// Ready when the client took too long.
     fn overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let idle = self.framing.between() && self.control.active.load(Relaxed) == 0;
-        let limit = match (self.framing.in_head(), idle) {
+        let limit = match (self.framing.in_head(), self.framing.between()) {
             (true, _) => self.limits.head,
             (_, true) if self.framing.heads() == 0 => self.limits.head,
             (_, true) => self.limits.idle,
             _ => return Poll::Pending,
         };
-        let due = self.since + limit;
         // One timer goes on from request to request; it is set anew only when it fires, or would fire too late.
+        let mut due = self.since + limit;
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
         if sleep.deadline() > due {
             sleep.as_mut().reset(due);
         }
         loop {
             ready!(sleep.as_mut().poll(cx));
-            if Instant::now() >= due {
+            let now = Instant::now();
+            // Nobody asks again when an answer is complete, so the timer runs beside those that are open.
+            if self.framing.between() && self.control.active.load(Relaxed) > 0 {
+                self.since = now;
+                due = now + limit;
+            } else if now >= due {
                 return Poll::Ready(());
             }
             sleep.as_mut().reset(due);

@@ -118,7 +118,7 @@ pub struct Redirect {
 pub struct RequestMatch {
     /// Client networks; empty matches everybody.
     pub sources: Vec<IpNet>,
-    /// The path and query as sent.
+    /// The path as sent, without the query.
     pub uri: Option<Text>,
     /// `exact` and `prefix` of the path are compared without regard to case.
     pub ignore_uri_case: bool,

@@ -10,7 +10,7 @@ const KEPT: usize = 256;
 
 /// Follows the bytes from request to request.
 #[derive(Debug, Default)]
-pub(super) struct Framing {
+pub(in crate::proxy) struct Framing {
     at: At,
     /// The beginning of a line whose end is not there yet.
     line: Vec<u8>,
@@ -51,22 +51,22 @@ struct Refused;
 
 impl Framing {
     /// Part of a head is there.
-    pub(super) fn in_head(&self) -> bool {
+    pub(in crate::proxy) fn in_head(&self) -> bool {
         self.at == At::Head && (self.head.lines > 0 || !self.line.is_empty() || self.cr)
     }
 
     /// Nothing of the next request is there.
-    pub(super) fn between(&self) -> bool {
+    pub(in crate::proxy) fn between(&self) -> bool {
         self.at == At::Head && !self.in_head()
     }
 
     /// Heads that are complete.
-    pub(super) fn heads(&self) -> u64 {
+    pub(in crate::proxy) fn heads(&self) -> u64 {
         self.heads
     }
 
     /// Follows bytes, and spoils what must not be parsed.
-    pub(super) fn feed(&mut self, mut bytes: &mut [u8]) {
+    pub(in crate::proxy) fn feed(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
             let taken = match &mut self.at {
                 At::Broken => return,

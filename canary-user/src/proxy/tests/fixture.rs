@@ -1,0 +1,195 @@
+//! States, endpoints and clients for the tests.
+use std::{
+    convert::Infallible,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    sync::Arc,
+    time::Duration,
+};
+
+use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+};
+
+use crate::{
+    proxy::{
+        server::{Settings, serve},
+        table::RouteTable,
+    },
+    state::{
+        Choosing, DeadVersion, Family, Frontend, HeaderChanges, Http, HttpAction, HttpDestination, HttpRoute, HttpRule,
+        Protocol, Rewrite, Service, ServiceId, State, Version,
+    },
+};
+
+pub(super) const FRONTEND: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 1), 80));
+
+pub(super) fn endpoints(of: &[&str]) -> Version {
+    Version { endpoints: of.iter().map(|it| (it.parse().unwrap(), 1)).collect(), drain_seconds: 300 }
+}
+
+pub(super) fn at(endpoint: SocketAddr) -> Version {
+    endpoints(&[&endpoint.to_string()])
+}
+
+pub(super) fn route(to: &[(&str, u32)]) -> HttpAction {
+    let destinations = to.iter().map(|&(version, weight)| HttpDestination {
+        version: version.into(),
+        weight,
+        headers: HeaderChanges::default(),
+    });
+    HttpAction::Route(HttpRoute {
+        choosing: Choosing::Exact,
+        dead: DeadVersion::Fail,
+        destinations: destinations.collect(),
+        rewrite: Rewrite::default(),
+    })
+}
+
+pub(super) fn rule(action: HttpAction) -> HttpRule {
+    HttpRule { name: "http[0]".into(), matches: vec![], action, headers: HeaderChanges::default(), timeout_ms: None }
+}
+
+pub(super) fn split(v1: u32, v2: u32) -> HttpRule {
+    rule(route(&[("v1", v1), ("v2", v2)]))
+}
+
+pub(super) fn state(rules: Vec<HttpRule>, versions: &[(&str, Version)]) -> State {
+    let id = ServiceId {
+        namespace: "default".into(),
+        name: "web".into(),
+        port: 80,
+        protocol: Protocol::Tcp,
+        family: Family::Ipv4,
+    };
+    let service = Service {
+        rules: vec![],
+        versions: versions.iter().map(|(name, version)| ((*name).into(), version.clone())).collect(),
+        http: Some(Http { rules }),
+    };
+    let frontend = Frontend { addr: FRONTEND.ip(), port: FRONTEND.port(), protocol: Protocol::Tcp };
+    State { frontends: [(frontend, id.clone())].into(), services: [(id, service)].into() }
+}
+
+/// A running proxy.
+pub(super) struct Proxy {
+    pub(super) address: SocketAddr,
+    pub(super) table: watch::Sender<Arc<RouteTable>>,
+    pub(super) stop: watch::Sender<bool>,
+    pub(super) task: JoinHandle<()>,
+}
+
+pub(super) async fn proxy(state: &State) -> Proxy {
+    let settings =
+        Settings { head: Duration::from_millis(300), idle: Duration::from_secs(2), drain: Duration::from_secs(1) };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (table, tables) = watch::channel(Arc::new(RouteTable::build(state, None)));
+    let (stop, stopped) = watch::channel(false);
+    let task = tokio::spawn(serve(listener, |_, _| Some(FRONTEND), tables, stopped, settings));
+    Proxy { address, table, stop, task }
+}
+
+impl Proxy {
+    pub(super) fn change(&self, state: &State) {
+        let next = RouteTable::build(state, Some(&self.table.borrow()));
+        self.table.send_replace(Arc::new(next));
+    }
+}
+
+pub(super) type Reply = Response<BoxBody<Bytes, hyper::Error>>;
+
+pub(super) fn text(body: impl Into<Bytes>) -> Reply {
+    Response::new(Full::new(body.into()).map_err(|never| match never {}).boxed())
+}
+
+/// A server that answers with what `reply` makes of a request: HTTP/1 or HTTP/2.
+pub(super) async fn server<F, R>(http2: bool, reply: F) -> SocketAddr
+where
+    F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Reply> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let reply = reply.clone();
+            let service = service_fn(move |request| {
+                let reply = reply(request);
+                async move { Ok::<_, Infallible>(reply.await) }
+            });
+            let stream = TokioIo::new(stream);
+            tokio::spawn(async move {
+                if http2 {
+                    let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await;
+                } else {
+                    let _ = http1::Builder::new().serve_connection(stream, service).with_upgrades().await;
+                }
+            });
+        }
+    });
+    address
+}
+
+/// A server that answers every request with its name.
+pub(super) async fn named(name: &'static str) -> SocketAddr {
+    server(false, move |_| async move { text(name) }).await
+}
+
+/// A client that says exactly these bytes, and hears until `enough` or the end.
+pub(super) struct Raw(pub(super) TcpStream);
+
+impl Raw {
+    pub(super) async fn to(proxy: &Proxy) -> Self {
+        Self(TcpStream::connect(proxy.address).await.unwrap())
+    }
+
+    pub(super) async fn say(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Up to and with `end`.
+    pub(super) async fn hear(&mut self, end: &str) -> String {
+        let mut heard = Vec::new();
+        let until = async {
+            while !heard.ends_with(end.as_bytes()) {
+                heard.push(self.0.read_u8().await.unwrap());
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), until).await.expect(end);
+        String::from_utf8(heard).unwrap()
+    }
+
+    /// Up to the end of the connection.
+    pub(super) async fn hear_all(&mut self) -> String {
+        let mut heard = Vec::new();
+        let until = self.0.read_to_end(&mut heard);
+        // A reset after the answer is an end too.
+        let ended = tokio::time::timeout(Duration::from_secs(5), until).await.is_ok();
+        let heard = String::from_utf8_lossy(&heard).into_owned();
+        assert!(ended, "the connection goes on after {heard:?}");
+        heard
+    }
+
+    /// One GET of `path` on a connection that stays: status and body.
+    pub(super) async fn get(&mut self, path: &str) -> (u16, String) {
+        self.say(format!("GET {path} HTTP/1.1\r\nHost: web\r\n\r\n")).await;
+        let head = self.hear("\r\n\r\n").await;
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
+        let mut body = vec![0; length.parse().unwrap()];
+        self.0.read_exact(&mut body).await.unwrap();
+        (status, String::from_utf8(body).unwrap())
+    }
+}
