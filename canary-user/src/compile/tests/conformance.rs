@@ -2,7 +2,12 @@
 use std::{fs, path::PathBuf};
 
 use super::{codes, compiled, endpoints_of, only, pod, summary};
-use crate::{compile::compile, model::Model, model::testing, state::State};
+use crate::{
+    compile::{ProxyAddresses, compile},
+    model::Model,
+    model::testing,
+    state::State,
+};
 
 fn file(path: &str) -> String {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
@@ -111,7 +116,14 @@ fn the_route_policy_of_the_reference_is_an_example_that_compiles() {
 #[test]
 fn every_code_is_in_the_reference() {
     let reference = file("../docs/reference-resources.md");
-    let sources = ["compile.rs", "compile/refusal.rs", "compile/rules.rs", "compile/service.rs", "compile/versions.rs"];
+    let sources = [
+        "compile.rs",
+        "compile/refusal.rs",
+        "compile/rules.rs",
+        "compile/rules/http.rs",
+        "compile/service.rs",
+        "compile/versions.rs",
+    ];
     let more = ["model.rs", "model/fields.rs", "model/problem.rs"];
     let mut codes = 0;
     for name in sources.into_iter().chain(more) {
@@ -134,7 +146,7 @@ fn the_blogs_mis_indented_service_is_diagnosed_and_not_guessed() {
     };
     text(&["Service default/helloworld", "test.yaml:4", "`metadata`", "`name`", "`labels`", "top level", "indent"]);
     text(&["test.yaml:11", "`...` stands for something that was left out"]);
-    assert_eq!(compile(&model, &State::default()).state, State::default());
+    assert_eq!(compile(&model, &State::default(), &ProxyAddresses::default()).state, State::default());
 }
 
 #[test]
