@@ -1,12 +1,12 @@
 //! Istio's own samples compile to the weights that their text says; the blog's example runs as published.
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use super::{codes, compiled, endpoints_of, only, pod, summary};
+use super::{codes, compile_for, compiled, endpoints_of, only, pod, summary};
 use crate::{
     compile::{ProxyAddresses, compile},
     model::Model,
     model::testing,
-    state::State,
+    state::{State, Text},
 };
 
 fn file(path: &str) -> String {
@@ -41,10 +41,18 @@ fn bookinfo() {
         assert_eq!(codes(&compiled), [""; 0], "{name}");
         assert_eq!(compiled.services.values().next().unwrap().rules[0].field, "spec.http[0]", "{name}");
     }
+    let proxy: ProxyAddresses = ["192.0.2.1:15001".parse().unwrap()].into_iter().collect();
     for name in ["virtual-service-reviews-jason-v2-v3", "virtual-service-reviews-test-v2"] {
         let compiled = compiled(&[&world, &sample(name)]);
         assert!(compiled.state.services.is_empty(), "{name} needs the request");
         assert_eq!(codes(&compiled), ["CAN0301 spec.http[0].match[0].headers"], "{name}");
+        let by_proxy = compile_for(&format!("{world}\n---\n{}", sample(name)), &State::default(), &proxy);
+        assert_eq!((only(&by_proxy).as_str(), codes(&by_proxy)), ("proxy{(proxy):1}", vec![]), "{name}");
+        let http = by_proxy.state.services.into_values().next().unwrap().http.unwrap();
+        let user = BTreeMap::from([("end-user".to_owned(), Text::Exact("jason".into()))]);
+        let tests: Vec<Vec<_>> =
+            http.rules.iter().map(|rule| rule.matches.iter().map(|it| &it.headers).collect()).collect();
+        assert_eq!(tests, [vec![&user], vec![]], "{name}");
     }
 }
 
