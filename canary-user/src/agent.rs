@@ -26,6 +26,7 @@ use crate::{
         view::{Phase, Trouble, View},
         wake::{Ask, Wake},
     },
+    compile::ProxyAddresses,
     dataplane::{Applied, Attach},
     source::directory::Directory,
     state::State,
@@ -76,6 +77,7 @@ pub struct Agent<K> {
     /// When flows of endpoints that went away must end: passes are due then, not up to a resync later.
     drains: BTreeSet<Instant>,
     clock: fn() -> u64,
+    proxy: ProxyAddresses,
     ahead: Ahead,
 }
 
@@ -90,6 +92,8 @@ pub struct Place {
     pub store: Store,
     /// Seconds since 1970.
     pub clock: fn() -> u64,
+    /// Where the proxy listens.
+    pub proxy: ProxyAddresses,
     /// Told what will be in force, before the kernel sends anybody there.
     pub ahead: Ahead,
 }
@@ -128,6 +132,7 @@ impl<K: Kernel> Agent<K> {
             failures_in_a_row: 0,
             drains: BTreeSet::new(),
             clock: place.clock,
+            proxy: place.proxy,
             ahead: place.ahead,
         };
         Ok((agent, published))
@@ -243,7 +248,7 @@ impl<K: Kernel> Agent<K> {
         // An interface that is gone must not hold back what is decided: weights and dead endpoints come first.
         let _ = self.attach();
         let snapshot = self.source.read()?;
-        let mut wanted = pass::want(&snapshot, &self.memory);
+        let mut wanted = pass::want(&snapshot, &self.memory, &self.proxy);
         self.view.intended = Arc::new(wanted.state.clone());
         (self.ahead.0)(&wanted.state);
         let applied = self.kernel.apply(&wanted.state).map_err(PassError::Kernel);

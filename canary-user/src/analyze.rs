@@ -9,6 +9,7 @@ use self::{
 use crate::{diagnostic::Diagnostic, source::Snapshot};
 
 mod context;
+mod cookies;
 mod deployments;
 mod deprecated;
 mod destinations;
@@ -36,7 +37,13 @@ pub struct Analyzer {
 }
 
 /// All analyzers, in the order of their names.
-pub const ANALYZERS: [Analyzer; 14] = [
+pub const ANALYZERS: [Analyzer; 15] = [
+    Analyzer {
+        name: "canary.CookieRegexAnalyzer",
+        about: "Regular expressions for cookies that forget the space behind `;`.",
+        codes: &[cookies::CODE],
+        run: cookies::run,
+    },
     Analyzer {
         name: "canary.CoveredMatchAnalyzer",
         about: "Matches with the path prefix of an earlier one, and only more conditions.",

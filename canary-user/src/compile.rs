@@ -19,6 +19,7 @@ mod endpoints;
 mod held;
 mod index;
 pub mod limits;
+mod proxy;
 mod refusal;
 mod rules;
 mod select;
@@ -27,8 +28,11 @@ mod service;
 mod tests;
 mod versions;
 
+pub use proxy::{PROXY_VERSION, ProxyAddresses};
+
 use index::{Backend, Index};
 use refusal::{Refusal, Refused};
+use service::Target;
 
 /// What [`compile`] puts out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -85,10 +89,11 @@ impl Decider {
 }
 
 /// Compiles `model`. Services that cannot be enforced are taken from `last`, which is what was in force before.
+/// Those with rules that need the request are sent to `proxy`.
 #[must_use]
-pub fn compile(model: &Model, last: &State) -> Compiled {
+pub fn compile(model: &Model, last: &State, proxy: &ProxyAddresses) -> Compiled {
     let index = Index::new(model);
-    let mut compiler = Compiler { index: &index, last, outcomes: BTreeMap::new(), diagnostics: Vec::new() };
+    let mut compiler = Compiler { index: &index, last, proxy, outcomes: BTreeMap::new(), diagnostics: Vec::new() };
     for service in model.services().values() {
         compiler.service(Backend::Service(service));
     }
@@ -103,6 +108,7 @@ pub fn compile(model: &Model, last: &State) -> Compiled {
 struct Compiler<'a, 'i> {
     index: &'i Index<'a>,
     last: &'i State,
+    proxy: &'i ProxyAddresses,
     outcomes: BTreeMap<ServiceId, Outcome>,
     diagnostics: Vec<Diagnostic>,
 }
@@ -190,16 +196,17 @@ impl<'a> Compiler<'a, '_> {
             return;
         }
         let mut report = ServiceReport::default();
-        let built = service::build(self.index, backend, port, family, addresses, &mut report, &mut self.diagnostics);
+        let proxy = self.proxy.of(family);
+        let target = Target { index: self.index, backend, port, family, addresses, proxy };
+        let built = service::build(target, &mut report, &mut self.diagnostics);
         let frontends =
             addresses.iter().map(|addr| Frontend { addr: *addr, port: port.number, protocol: port.protocol });
         let frontends = frontends.collect();
         let held = self.last.services.get(&id).map(|last| match &built {
-            Err(refused) if held::endpoints_are_known(refused) => {
-                held::with_endpoints_of_now(self.index, backend, port, family, last)
-            }
+            Err(refused) if held::endpoints_are_known(refused) => held::with_endpoints_of_now(target, last),
             _ => last.clone(),
         });
+        let held = held.and_then(|last| proxy::held(last, proxy));
         self.outcomes.insert(id, Outcome { meta: meta.clone(), frontends, result: built, held, report });
     }
 
@@ -222,7 +229,7 @@ impl<'a> Compiler<'a, '_> {
                     meta: broken.meta.clone(),
                     frontends: frontends.collect(),
                     result: Err(Refused::new(&broken.meta, "", refusal)),
-                    held: Some(last.clone()),
+                    held: proxy::held(last.clone(), self.proxy.of(id.family)),
                     report: ServiceReport::default(),
                 };
                 self.outcomes.insert(id.clone(), outcome);

@@ -18,6 +18,7 @@ mod meta;
 mod names;
 mod problem;
 mod raw;
+mod request;
 mod route;
 mod service;
 mod service_entry;
@@ -35,11 +36,12 @@ pub(crate) use destination_rule::{DestinationRule, Subset};
 pub(crate) use endpoints::{EndpointSlice, Pod};
 pub(crate) use meta::{Key, Labels, Meta, selects};
 pub(crate) use names::{DOMAIN, ExportTo, Host, ROOT_NAMESPACE};
+pub(crate) use request::{COOKIES, HttpAction, HttpMatch, HttpRule, RedirectPort, RedirectTo};
 pub(crate) use route::{Destination, Route};
 pub(crate) use service::{Application, Kind, Port, Service, Target};
 pub(crate) use service_entry::{Address, Backends, Resolution, ServiceEntry, Workload, WorkloadEntry};
 pub(crate) use settings::{DRAIN_SECONDS, RoutePolicy, RulePolicy, Settings};
-pub(crate) use virtual_service::{HttpAction, HttpRule, L4Match, L4Rule, SourceMatch, VirtualService};
+pub(crate) use virtual_service::{L4Match, L4Rule, SourceMatch, VirtualService};
 
 use problem::{Invalid, diagnose};
 

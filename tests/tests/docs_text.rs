@@ -7,7 +7,7 @@ use std::{
 use anyhow::{Context, Result};
 use canary_common::{limits, verdict::Leave};
 use canary_user::{
-    compile::compile,
+    compile::{ProxyAddresses, compile},
     diagnostic::{Diagnostic, Severity},
     model::Model,
     source::{self, Snapshot},
@@ -85,7 +85,7 @@ fn anchor(heading: &str) -> String {
 
 fn errors(snapshot: &Snapshot) -> Vec<String> {
     let (model, found) = Model::read(snapshot);
-    let compiled = compile(&model, &State::default());
+    let compiled = compile(&model, &State::default(), &ProxyAddresses::default());
     let all = snapshot.diagnostics.iter().chain(&found).chain(&compiled.diagnostics);
     all.filter(|found| found.severity == Severity::Error).map(show).collect()
 }
@@ -126,7 +126,7 @@ fn every_example_compiles() -> Result<()> {
 #[test]
 fn the_helloworld_of_the_blog_is_split_90_to_10() -> Result<()> {
     let (model, _) = Model::read(&with_helloworld(Snapshot::default())?);
-    let compiled = compile(&model, &State::default());
+    let compiled = compile(&model, &State::default(), &ProxyAddresses::default());
     let service = compiled.state.services.values().next().unwrap();
     assert_eq!(compiled.state.services.len(), 1);
     assert_eq!(format!("{:?}", service.rules[0].split.weights), r#"[("v1", 90), ("v2", 10)]"#);

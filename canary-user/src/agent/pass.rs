@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     agent::{kernel::KernelError, store::StoreError},
-    compile::{self, ServiceReport},
+    compile::{self, ProxyAddresses, ServiceReport},
     dataplane::Refused,
     diagnostic::{Diagnostic, Origin, Severity},
     model::Model,
@@ -40,7 +40,7 @@ pub struct Wanted {
 
 /// Turns a Snapshot into what should be in force. A broken object counts as what it was when it was last good.
 #[must_use]
-pub fn want(snapshot: &Snapshot, memory: &Memory) -> Wanted {
+pub fn want(snapshot: &Snapshot, memory: &Memory, proxy: &ProxyAddresses) -> Wanted {
     let mut diagnostics = snapshot.diagnostics.clone();
     let mut healed = snapshot.clone();
     let mut old = BTreeSet::new();
@@ -76,7 +76,7 @@ pub fn want(snapshot: &Snapshot, memory: &Memory) -> Wanted {
         unusable = errors(&found).map(|found| found.object.clone()).collect();
     }
 
-    let mut compiled = compile::compile(&model, &memory.state);
+    let mut compiled = compile::compile(&model, &memory.state, proxy);
     diagnostics.extend(compiled.diagnostics);
     for report in compiled.services.values_mut() {
         let mut deciders = report.virtual_service.iter().chain(&report.destination_rules).chain(&report.route_policy);

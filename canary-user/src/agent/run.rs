@@ -164,6 +164,7 @@ impl Running {
             attach: settings.attach.clone(),
             store: Store::open(&settings.state)?,
             clock: time::now,
+            proxy: settings.proxy.iter().copied().collect(),
             ahead: Ahead(Box::new({
                 let routes = (!settings.proxy.is_empty()).then(|| proxy.routes());
                 move |state| routes.iter().for_each(|routes| routes.publish(state))

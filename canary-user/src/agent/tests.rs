@@ -11,6 +11,7 @@ use crate::{
         fake::{FakeKernel, SERVICE, helloworld, pods, route},
         settings::parse_attach,
     },
+    compile::ProxyAddresses,
     state::State,
 };
 
@@ -81,6 +82,7 @@ fn open(dir: &TempDir, kernel: FakeKernel) -> (Agent<FakeKernel>, watch::Receive
         attach: vec![parse_attach("tc:eth0").unwrap()],
         store: Store::open(&dir.path().join("state")).unwrap(),
         clock: || 1_785_585_600,
+        proxy: ProxyAddresses::default(),
         ahead: Ahead(Box::new(|_| ())),
     };
     Agent::new(kernel, place).unwrap()

@@ -57,6 +57,38 @@ fn check(only: &str, cases: impl IntoIterator<Item = Case>) {
 }
 
 #[test]
+fn cookies_stand_behind_a_space() {
+    let route = |entry: &str| {
+        virtual_service(
+            "a",
+            &format!("{{hosts: [s], http: [{{}}, {{match: [{{}}, {entry}], route: [{{destination: {{host: s}}}}]}}]}}"),
+        )
+    };
+    let trap = "^(.*?;)?(email=[^;]*@some-company-name.com)(;.*)?$";
+    check(
+        "canary.CookieRegexAnalyzer",
+        [
+            (
+                "the expression of a tutorial",
+                route(&format!("{{headers: {{cookie: {{regex: '{trap}'}}}}}}")),
+                &[
+                    "CAN0204 spec.http[1].match[1].headers.cookie.regex: browsers write a space behind each `;` of a cookie header: this does not match `a; email=a@some-company-name.com;a`, only `a;email=a@some-company-name.com;a` — write `^(.*?;\\s*)?(email=[^;]*@some-company-name.com)(;.*)?$`, or test the cookie by itself with the annotation `canary.io/cookies`",
+                ][..],
+            ),
+            (
+                "in other letters, negated",
+                route(&format!("{{withoutHeaders: {{Cookie: {{regex: '{trap}'}}}}}}")),
+                &["CAN0204 spec.http[1].match[1].withoutHeaders.Cookie.regex: "],
+            ),
+            ("another header", route(&format!("{{headers: {{x-cookie: {{regex: '{trap}'}}}}}}")), &[]),
+            ("with the space", route("{headers: {cookie: {regex: '^(.*; ?)?a=b(;.*)?$'}}}"), &[]),
+            ("no expression", route("{headers: {cookie: {exact: 'a;b=c'}}}"), &[]),
+            ("no text", route("{headers: {cookie: {regex: 5}}}, 7, {headers: [cookie]}"), &[]),
+        ],
+    );
+}
+
+#[test]
 fn hosts_with_a_dot_are_taken_as_they_stand() {
     let reviews = service("reviews", "{ports: [{port: 80}]}");
     let route = |host: &str| {

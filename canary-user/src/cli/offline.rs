@@ -17,7 +17,7 @@ use crate::{
         output::{Screen, count},
         rows,
     },
-    compile::{self, Compiled},
+    compile::{self, Compiled, ProxyAddresses},
     dataplane::Counters,
     diagnostic::{Diagnostic, Severity},
     model::Model,
@@ -72,7 +72,7 @@ fn findings(snapshot: &Snapshot) -> Vec<Diagnostic> {
 
 fn compiled(snapshot: &Snapshot) -> (Compiled, Vec<Diagnostic>) {
     let (model, read) = Model::read(snapshot);
-    let compiled = compile::compile(&model, &State::default());
+    let compiled = compile::compile(&model, &State::default(), &ProxyAddresses::default());
     let mut diagnostics = snapshot.diagnostics.clone();
     diagnostics.extend(read);
     diagnostics.extend(compiled.diagnostics.iter().cloned());

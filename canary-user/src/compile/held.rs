@@ -5,11 +5,12 @@ use super::{
     index::{Backend, Index},
     refusal::{Refusal, Refused},
     select,
+    service::Target,
     versions::Resolver,
 };
 use crate::{
     model::{Destination, Host, Port},
-    state::{Family, Service},
+    state::Service,
 };
 
 /// Whether the endpoints are known although the rules are not: nothing that they come from is invalid.
@@ -27,13 +28,8 @@ pub(super) fn endpoints_are_known(refused: &Refused) -> bool {
 }
 
 /// `last` with the endpoints of now. A version whose name does not tell what it is keeps those that it has.
-pub(super) fn with_endpoints_of_now<'a>(
-    index: &Index<'a>,
-    service: Backend<'a>,
-    port: &'a Port,
-    family: Family,
-    last: &Service,
-) -> Service {
+pub(super) fn with_endpoints_of_now(of: Target<'_, '_>, last: &Service) -> Service {
+    let Target { index, backend: service, port, family, .. } = of;
     let mut resolver = Resolver {
         index,
         service,

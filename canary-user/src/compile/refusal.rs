@@ -12,9 +12,17 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum Refusal {
     #[error("the match on `{what}` needs the request, which the kernel does not see")]
-    NeedsRequest { what: &'static str },
+    NeedsRequest {
+        what: &'static str,
+        /// Whether a proxy could follow the rule.
+        proxy: bool,
+    },
     #[error("`{what}` is an answer without a destination, which the kernel cannot give")]
-    NeedsAnswer { what: &'static str },
+    NeedsAnswer {
+        what: &'static str,
+        /// Whether a proxy could give it.
+        proxy: bool,
+    },
     #[error("the rule is for some server names (SNI) only, which the kernel does not see")]
     NeedsServerName,
     #[error("`destinationSubnets` hold for some of the service's addresses and not for others")]
@@ -34,6 +42,11 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    /// Whether a proxy could do it.
+    pub(super) const fn is_for_the_proxy(&self) -> bool {
+        matches!(self, Self::NeedsRequest { proxy: true, .. } | Self::NeedsAnswer { proxy: true, .. })
+    }
+
     const fn code(&self) -> &'static str {
         match self {
             Self::NeedsRequest { .. }
@@ -51,6 +64,12 @@ impl Refusal {
 
     const fn remedy(&self) -> &'static str {
         match self {
+            Self::NeedsRequest { proxy: true, .. } => {
+                "start the agent with --proxy (an address of this family); or match on `port`, `sourceLabels` or `sourceNamespace` only"
+            }
+            Self::NeedsAnswer { proxy: true, .. } => {
+                "start the agent with --proxy (an address of this family); or give the rule a `route`"
+            }
             Self::NeedsRequest { .. } => "match on `port`, `sourceLabels` or `sourceNamespace`, or remove the match",
             Self::NeedsAnswer { .. } => "give the rule a `route`",
             Self::NeedsServerName => "name all hosts of the service in `sniHosts`",

@@ -11,11 +11,13 @@ use super::{
 use crate::{
     diagnostic::{Diagnostic, Severity},
     model::{
-        Application, Host, HttpAction, HttpRule, L4Match, L4Rule, Port, Route, RoutePolicy, RulePolicy, Settings,
-        SourceMatch, VirtualService,
+        Application, Host, HttpRule, L4Match, L4Rule, Port, Route, RoutePolicy, RulePolicy, Settings, SourceMatch,
+        VirtualService,
     },
-    state::Family,
+    state::{Family, RequestMatch},
 };
+
+mod http;
 
 /// A rule that applies, before its destinations are looked up.
 #[derive(Debug)]
@@ -27,6 +29,27 @@ pub(super) struct Candidate<'a> {
     pub(super) sources: Option<Vec<IpNet>>,
     pub(super) goal: Goal<'a>,
     pub(super) settings: Settings,
+    /// For the proxy: the rule as it is written.
+    pub(super) http: Option<&'a HttpRule>,
+    /// For the proxy: alternatives; empty matches every request.
+    pub(super) matches: Vec<RequestMatch>,
+}
+
+impl<'a> Candidate<'a> {
+    /// A rule for everybody that canary adds.
+    pub(super) fn added(name: &str, goal: Goal<'a>) -> Self {
+        let settings = Settings::default();
+        Self { name: name.into(), field: String::new(), sources: None, goal, settings, http: None, matches: Vec::new() }
+    }
+}
+
+/// The rules of a port, and who follows them.
+#[derive(Debug)]
+pub(super) struct Candidates<'a> {
+    /// In order.
+    pub(super) list: Vec<Candidate<'a>>,
+    /// By the proxy, as they need the request; otherwise by the kernel, and the last one is for everybody.
+    pub(super) proxied: bool,
 }
 
 /// Where a rule sends its flows.
@@ -37,6 +60,8 @@ pub(super) enum Goal<'a> {
     Service,
     /// Nowhere: Istio answers 404 when no HTTP rule matches.
     Nowhere,
+    /// To nobody: the proxy answers itself.
+    Answer,
 }
 
 /// What the rules are looked at for.
@@ -53,6 +78,8 @@ pub(super) struct Scope<'a, 'i> {
     pub(super) family: Family,
     /// Virtual addresses of this family.
     pub(super) addresses: &'i [IpAddr],
+    /// Whether a proxy listens in this family.
+    pub(super) proxy: bool,
 }
 
 /// Whom a match holds for.
@@ -62,16 +89,17 @@ enum Who {
     Only(BTreeSet<IpNet>),
 }
 
-/// The rules that apply, the last of which is for everybody; `None` when the VirtualService has nothing for this port.
+/// The rules that apply; `None` when the VirtualService has nothing for this port.
 pub(super) fn candidates<'a>(
     scope: &Scope<'a, '_>,
     diagnostics: &mut Vec<Diagnostic>,
-) -> Result<Option<Vec<Candidate<'a>>>, Refused> {
+) -> Result<Option<Candidates<'a>>, Refused> {
     let route = scope.route;
-    let mut found = match section(route, scope.port.application) {
-        Some(Section::Http) => http(scope)?,
-        Some(Section::Tls) => l4(scope, "tls", &route.tls)?,
-        Some(Section::Tcp) => l4(scope, "tcp", &route.tcp)?,
+    let l4 = |section, rules| Ok(Candidates { list: l4(scope, section, rules)?, proxied: false });
+    let Candidates { list: mut found, proxied } = match section(route, scope.port.application) {
+        Some(Section::Http) => http::candidates(scope, diagnostics)?,
+        Some(Section::Tls) => l4("tls", &route.tls)?,
+        Some(Section::Tcp) => l4("tcp", &route.tcp)?,
         None => {
             // A port beside the one that the rules are for is nothing to talk about.
             if scope.ports.iter().all(|port| section(route, port.application).is_none()) {
@@ -84,7 +112,8 @@ pub(super) fn candidates<'a>(
     let Some(last) = found.last() else {
         return Ok(None);
     };
-    if last.sources.is_some() {
+    // To requests that match no rule the proxy answers 404 itself.
+    if last.sources.is_some() && !proxied {
         let http = last.field.starts_with("spec.http");
         let (name, goal) = if http { ("unmatched", Goal::Nowhere) } else { ("default", Goal::Service) };
         if http {
@@ -92,11 +121,10 @@ pub(super) fn candidates<'a>(
             let remedy = "add a rule without `match` at the end";
             diagnostics.push(route.meta.diagnostic(Severity::Warning, "CAN0308", &last.field, message, remedy));
         }
-        let settings = Settings::default();
-        found.push(Candidate { name: name.into(), field: String::new(), sources: None, goal, settings });
+        found.push(Candidate::added(name, goal));
     }
     make_unique(&mut found);
-    Ok(Some(found))
+    Ok(Some(Candidates { list: found, proxied }))
 }
 
 /// A list of rules in a VirtualService.
@@ -138,66 +166,6 @@ fn no_section(scope: &Scope<'_, '_>) -> Diagnostic {
     route.meta.diagnostic(Severity::Warning, "CAN0307", format!("spec.{section}"), message, remedy)
 }
 
-fn http<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
-    let mut found = Vec::new();
-    for (index, rule) in scope.route.http.iter().enumerate() {
-        let field = format!("spec.http[{index}]");
-        let position = format!("http[{index}]");
-        let name = rule.name.clone().unwrap_or_else(|| position.clone());
-        let policy = rule_policy(scope, &[&name, &position]);
-        let sources = match narrow(http_clients(scope, rule, &field)?, policy, scope.family) {
-            Who::Everybody => None,
-            Who::Only(none) if none.is_empty() => continue,
-            Who::Only(sources) => Some(merged(sources)),
-        };
-        let route = match &rule.action {
-            HttpAction::Route(route) => route,
-            HttpAction::Other(what) => {
-                let field = format!("{field}.{what}");
-                return Err(Refused::new(&scope.route.meta, field, Refusal::NeedsAnswer { what }));
-            }
-        };
-        let last = sources.is_none();
-        let settings = policy.map(|policy| policy.settings).unwrap_or_default();
-        found.push(Candidate { name, field, sources, goal: Goal::Route(route), settings });
-        if last {
-            break; // What follows is never reached.
-        }
-    }
-    Ok(found)
-}
-
-/// Entries of `match` are alternatives. Only one that holds for everybody makes the request irrelevant.
-fn http_clients(scope: &Scope<'_, '_>, rule: &HttpRule, field: &str) -> Result<Who, Refused> {
-    if rule.matches.is_empty() {
-        return Ok(Who::Everybody);
-    }
-    let mut clients = BTreeSet::new();
-    let mut needs_request = None;
-    for (index, entry) in rule.matches.iter().enumerate() {
-        if entry.port.is_some_and(|port| port != scope.port.number) {
-            continue;
-        }
-        // With `gateways` only these are looked at; labels and namespace are not.
-        let who = match entry.source.gateways_mesh {
-            Some(true) => Who::Everybody,
-            Some(false) => continue,
-            None => workloads(scope, &entry.source),
-        };
-        match (who, entry.request) {
-            (Who::Only(none), _) if none.is_empty() => {}
-            (_, Some(what)) => needs_request = needs_request.or(Some((index, what))),
-            (Who::Everybody, None) => return Ok(Who::Everybody),
-            (Who::Only(sources), None) => clients.extend(sources),
-        }
-    }
-    if let Some((index, what)) = needs_request {
-        let field = format!("{field}.match[{index}].{what}");
-        return Err(Refused::new(&scope.route.meta, field, Refusal::NeedsRequest { what }));
-    }
-    Ok(Who::Only(clients))
-}
-
 fn l4<'a>(scope: &Scope<'a, '_>, section: &str, rules: &'a [L4Rule]) -> Result<Vec<Candidate<'a>>, Refused> {
     // Rules for some destination addresses are ranked by how precisely they name them; the others have rank 0.
     let mut found: Vec<(u8, Candidate<'a>)> = Vec::new();
@@ -213,7 +181,8 @@ fn l4<'a>(scope: &Scope<'a, '_>, section: &str, rules: &'a [L4Rule]) -> Result<V
         };
         let last = sources.is_none() && rank == 0;
         let settings = policy.map(|policy| policy.settings).unwrap_or_default();
-        found.push((rank, Candidate { name, field, sources, goal: Goal::Route(&rule.route), settings }));
+        let goal = Goal::Route(&rule.route);
+        found.push((rank, Candidate { name, field, sources, goal, settings, http: None, matches: Vec::new() }));
         if last {
             break;
         }

@@ -1,12 +1,15 @@
 //! One port of one service in one family: its rules, splits and versions.
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use super::{
     Decider, RuleReport, ServiceReport,
     index::{Backend, Index},
-    limits,
+    limits, proxy,
     refusal::{Refusal, Refused},
-    rules::{self, Candidate, Goal, Scope},
+    rules::{self, Candidate, Candidates, Goal, Scope},
     select,
     versions::{Identity, Resolver},
 };
@@ -16,19 +19,29 @@ use crate::{
         Address, Application, Backends, Concerns, DRAIN_SECONDS, Host, Port, Resolution, RoutePolicy, Settings,
         VirtualService,
     },
-    state::{Family, Rule, Service, Split, Version},
+    state::{Family, Http, Rule, Service, Split, Version},
 };
 
+/// What is compiled: one port of a service in one family.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target<'a, 'i> {
+    pub(super) index: &'i Index<'a>,
+    pub(super) backend: Backend<'a>,
+    pub(super) port: &'a Port,
+    pub(super) family: Family,
+    /// Virtual addresses of this family.
+    pub(super) addresses: &'i [IpAddr],
+    /// Addresses of the proxy in this family.
+    pub(super) proxy: &'i [SocketAddr],
+}
+
 /// Compiles a service port. `report` says who decided, also when it is refused.
-pub(super) fn build<'a>(
-    index: &Index<'a>,
-    backend: Backend<'a>,
-    port: &'a Port,
-    family: Family,
-    addresses: &[IpAddr],
+pub(super) fn build(
+    target: Target<'_, '_>,
     report: &mut ServiceReport,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Result<Service, Refused> {
+    let Target { index, backend, port, family, addresses, proxy } = target;
     if let Some(broken) = index.broken_endpoints(backend) {
         return Err(Refused::new(&broken.meta, "", Refusal::Invalid { object: broken.meta.id() }));
     }
@@ -37,17 +50,18 @@ pub(super) fn build<'a>(
     let mut settings = backend.settings();
     let mut candidates = None;
     if let Some((route, policy)) = governing {
-        let (hosts, ports) = (backend.hosts(), backend.ports());
-        let scope = Scope { index, route, policy, hosts, port, ports, family, addresses };
+        let (hosts, ports, proxy) = (backend.hosts(), backend.ports(), !proxy.is_empty());
+        let scope = Scope { index, route, policy, hosts, port, ports, family, addresses, proxy };
         candidates = rules::candidates(&scope, diagnostics)?;
         let drain = Settings { drain_seconds: policy.and_then(|policy| policy.drain_seconds), ..Settings::default() };
         settings = drain.or(route.settings).or(settings);
     }
-    let candidates = candidates.unwrap_or_else(|| vec![plain()]);
+    let plain = || Candidates { list: vec![Candidate::added("default", Goal::Service)], proxied: false };
+    let Candidates { list: candidates, proxied } = candidates.unwrap_or_else(plain);
+    let meta = governing.map_or(backend.meta(), |(route, _)| &route.meta);
     let count = |candidate: &Candidate<'_>| candidate.sources.as_ref().map_or(1, Vec::len);
     let found: usize = candidates.iter().map(count).sum();
-    if found > limits::RULES_PER_SERVICE {
-        let meta = governing.map_or(backend.meta(), |(route, _)| &route.meta);
+    if found > limits::RULES_PER_SERVICE && !proxied {
         return Err(Refused::new(meta, "spec", Refusal::TooManyRules { found }));
     }
     let mut resolver = Resolver {
@@ -65,15 +79,15 @@ pub(super) fn build<'a>(
     diagnostics.append(&mut resolver.diagnostics);
     let shares = shares?;
     let names = resolver.names();
-    let mut rules = Vec::with_capacity(candidates.len());
+    let (mut rules, mut http) = (Vec::new(), Http::default());
     for (candidate, shares) in candidates.into_iter().zip(shares) {
-        let meta = governing.map_or(backend.meta(), |(route, _)| &route.meta);
         let weights = weigh(&shares, &names).map_err(|refusal| Refused::new(meta, candidate.field.clone(), refusal))?;
-        let destinations =
-            shares.iter().filter_map(|share| Some((names.get(&share.version)?.clone(), share.field.clone())));
-        let destinations = destinations.filter(|(_, field)| !field.is_empty()).collect();
-        report.rules.push(RuleReport { rule: candidate.name.clone(), field: candidate.field, destinations });
+        report.rules.push(told(&candidate, &shares, &names));
         let of_rule = candidate.settings.or(settings);
+        if let Some(written) = candidate.http.filter(|_| proxied) {
+            http.rules.extend(proxy::rule(written, candidate, of_rule, port.number, &shares, &names));
+            continue;
+        }
         let (choosing, dead) = (of_rule.choosing.unwrap_or_default(), of_rule.dead.unwrap_or_default());
         let split = Split { choosing, dead, weights };
         rules.push(Rule { name: candidate.name, sources: candidate.sources.unwrap_or_default(), split });
@@ -87,18 +101,16 @@ pub(super) fn build<'a>(
     let versions = resolver.versions.into_iter().filter_map(|(identity, endpoints)| {
         Some((names.get(&identity)?.clone(), Version { endpoints, drain_seconds }))
     });
-    Ok(Service { rules, versions: versions.collect(), http: None })
+    let versions = versions.collect();
+    Ok(if proxied { proxy::service(http, versions, proxy) } else { Service { rules, versions, http: None } })
 }
 
-/// The one rule of a service without routes.
-fn plain<'a>() -> Candidate<'a> {
-    Candidate {
-        name: "default".into(),
-        field: String::new(),
-        sources: None,
-        goal: Goal::Service,
-        settings: Settings::default(),
-    }
+/// Where a rule is written.
+fn told(candidate: &Candidate<'_>, shares: &[Share], names: &Names) -> RuleReport {
+    let destinations =
+        shares.iter().filter_map(|share| Some((names.get(&share.version)?.clone(), share.field.clone())));
+    let destinations = destinations.filter(|(_, field)| !field.is_empty()).collect();
+    RuleReport { rule: candidate.name.clone(), field: candidate.field.clone(), destinations }
 }
 
 /// Endpoints that have names are not ours to resolve, and a part of a version is not the version.
@@ -213,10 +225,14 @@ fn find_policy<'a>(
     Ok(Some(policy))
 }
 
+/// What versions are called.
+pub(super) type Names = BTreeMap<Identity, String>;
+
 /// One destination's part of a split.
-struct Share {
-    version: Identity,
-    weight: u32,
+#[derive(Debug)]
+pub(super) struct Share {
+    pub(super) version: Identity,
+    pub(super) weight: u32,
     /// Path of the destination in the VirtualService.
     field: String,
 }
@@ -228,6 +244,7 @@ fn resolve(resolver: &mut Resolver<'_, '_>, candidates: &[Candidate<'_>]) -> Res
         match candidate.goal {
             Goal::Service => shares.push(Share { version: resolver.own(), weight: 1, field: String::new() }),
             Goal::Nowhere => shares.push(Share { version: resolver.nowhere(), weight: 1, field: String::new() }),
+            Goal::Answer => {}
             Goal::Route(route) => {
                 for (index, (destination, weight)) in route.destinations().enumerate() {
                     let field = format!("{}.route[{index}]", candidate.field);
@@ -242,7 +259,7 @@ fn resolve(resolver: &mut Resolver<'_, '_>, candidates: &[Candidate<'_>]) -> Res
 }
 
 /// Adds the shares of each version up. A version without a share is left out of the split.
-fn weigh(shares: &[Share], names: &BTreeMap<Identity, String>) -> Result<Vec<(String, u32)>, Refusal> {
+fn weigh(shares: &[Share], names: &Names) -> Result<Vec<(String, u32)>, Refusal> {
     let mut weights: BTreeMap<&str, u32> = BTreeMap::new();
     for share in shares.iter().filter(|share| share.weight > 0) {
         let Some(name) = names.get(&share.version) else {

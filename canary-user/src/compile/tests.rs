@@ -1,7 +1,7 @@
 //! Tests of `compile`: worlds of a few objects, and what becomes of their service in one line of text.
 use std::fmt::Write as _;
 
-use super::{Compiled, compile};
+use super::{Compiled, ProxyAddresses, compile};
 use crate::{
     diagnostic::{Diagnostic, Severity},
     model::testing,
@@ -14,6 +14,7 @@ mod held;
 mod matching;
 mod names;
 mod properties;
+mod proxy;
 mod settings;
 mod weights;
 
@@ -69,10 +70,14 @@ fn join(documents: &[&str]) -> String {
     documents.join("\n---\n")
 }
 
-/// Compiles a text; diagnostics of both stages together.
+/// Compiles a text without a proxy; diagnostics of both stages together.
 fn compile_text(yaml: &str, last: &State) -> Compiled {
+    compile_for(yaml, last, &ProxyAddresses::default())
+}
+
+fn compile_for(yaml: &str, last: &State, proxy: &ProxyAddresses) -> Compiled {
     let (model, found) = testing::read(yaml);
-    let mut compiled = compile(&model, last);
+    let mut compiled = compile(&model, last, proxy);
     compiled.diagnostics.extend(found);
     compiled
 }

@@ -10,13 +10,14 @@ use crate::{
 
 /// Fields of `spec` that canary reads. `[]` is any entry of a list; a final `.*` takes everything below.
 ///
-/// Matches that need the request are here too: `compile` reports the service that they concern.
+/// What only the proxy does is here too: `compile` knows the services that do without it, and reports it for these.
 const VIRTUAL_SERVICE: &[&str] = &[
     "exportTo[]",
     "gateways[]",
     "hosts[]",
     "http[].delegate.*",
     "http[].directResponse.*",
+    "http[].headers.*",
     "http[].match[].authority.*",
     "http[].match[].gateways[]",
     "http[].match[].headers.*",
@@ -33,10 +34,14 @@ const VIRTUAL_SERVICE: &[&str] = &[
     "http[].match[].withoutHeaders.*",
     "http[].name",
     "http[].redirect.*",
+    "http[].rewrite.authority",
+    "http[].rewrite.uri",
     "http[].route[].destination.host",
     "http[].route[].destination.port.number",
     "http[].route[].destination.subset",
+    "http[].route[].headers.*",
     "http[].route[].weight",
+    "http[].timeout",
     "tcp[].match[].destinationSubnets[]",
     "tcp[].match[].gateways[]",
     "tcp[].match[].port",

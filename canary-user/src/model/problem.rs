@@ -45,6 +45,16 @@ pub(crate) enum Problem {
     HostsOverlap { first: String, second: String },
     #[error("`{value}` is not {expected}")]
     Value { value: String, expected: &'static str },
+    #[error("{what} is not a regular expression: {why}")]
+    Regex { what: String, why: String },
+    #[error("the regular expression has {length} characters, more than {limit}")]
+    RegexLong { length: usize, limit: usize },
+    #[error("`{name}` is not the name of a header")]
+    HeaderName { name: String },
+    #[error("no rule is called `{name}`")]
+    UnknownRule { name: String },
+    #[error("{at}: {problem}")]
+    Inside { at: String, problem: Box<Problem> },
     #[error("wildcard is not supported in selector")]
     SelectorWildcard,
     #[error("CIDR addresses are allowed only for NONE/STATIC resolution types")]
@@ -79,6 +89,12 @@ impl Problem {
             Self::CidrNeedsStatic => "write single addresses, or `resolution: STATIC`".into(),
             Self::UnknownPortName { .. } => "use the name of a port in `spec.ports`".into(),
             Self::SniOutsideHosts { .. } => "add it to `spec.hosts`, or correct it".into(),
+            Self::Regex { .. } => {
+                "write it in the syntax of RE2, which has no look-around and no back-references".into()
+            }
+            Self::HeaderName { .. } => "write letters, digits and `-`".into(),
+            Self::UnknownRule { .. } => "use the `name` of a rule, or its position, such as `http[0]`".into(),
+            Self::Inside { problem, .. } => problem.remedy(),
             Self::UnknownField { remedy, .. } => remedy.clone(),
             // Only the library's text tells which types they are.
             Self::Shape { source } => {
@@ -98,7 +114,9 @@ impl Problem {
                     String::new()
                 }
             }
-            Self::Empty | Self::Port { .. } | Self::Value { .. } | Self::Resolution { .. } => String::new(),
+            Self::Empty | Self::RegexLong { .. } | Self::Port { .. } | Self::Value { .. } | Self::Resolution { .. } => {
+                String::new()
+            }
         }
     }
 

@@ -8,9 +8,11 @@ use serde_json::Value;
 
 use super::problem::{Invalid, Problem};
 
+mod http;
 mod istio;
 mod kubernetes;
 
+pub(super) use http::*;
 pub(super) use istio::*;
 pub(super) use kubernetes::*;
 
@@ -57,17 +59,22 @@ pub(super) fn read<T: DeserializeOwned>(body: &Value) -> Result<T, Invalid> {
 /// `labels:` with nothing behind it means "not set", as the API server has it. In the maps of a request match a null is
 /// a value (and an error later), so these are left as they are.
 fn without_nulls(value: &Value) -> Value {
+    pruned(value, false)
+}
+
+fn pruned(value: &Value, in_match: bool) -> Value {
     match value {
         Value::Object(map) => Value::Object(
             map.iter()
                 .filter(|(_, value)| !value.is_null())
                 .map(|(key, value)| {
-                    let kept = matches!(key.as_str(), "headers" | "withoutHeaders" | "queryParams");
-                    (key.clone(), if kept { value.clone() } else { without_nulls(value) })
+                    let kept = in_match && matches!(key.as_str(), "headers" | "withoutHeaders" | "queryParams");
+                    let inner = || pruned(value, in_match || key == "match");
+                    (key.clone(), if kept { value.clone() } else { inner() })
                 })
                 .collect(),
         ),
-        Value::Array(list) => Value::Array(list.iter().map(without_nulls).collect()),
+        Value::Array(list) => Value::Array(list.iter().map(|value| pruned(value, in_match)).collect()),
         other => other.clone(),
     }
 }

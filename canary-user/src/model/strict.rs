@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::problem::{Invalid, Problem};
 use crate::source::{Object, similar::similar};
 
-/// All fields of a place in an object, in the words of its API. `[]` is any entry of a list.
+/// All fields of a place in an object, in the words of its API. `[]` is any entry of a list, `*` any value of a map.
 type Known = (&'static str, &'static [&'static str]);
 
 const OBJECT: &[&str] = &["apiVersion", "kind", "metadata", "spec", "status"];
@@ -57,7 +57,22 @@ const VIRTUAL_SERVICE: &[Known] = &[
             "statPrefix",
         ],
     ),
+    ("spec.http[].match[].uri", STRING_MATCH),
+    ("spec.http[].match[].scheme", STRING_MATCH),
+    ("spec.http[].match[].method", STRING_MATCH),
+    ("spec.http[].match[].authority", STRING_MATCH),
+    ("spec.http[].match[].headers.*", STRING_MATCH),
+    ("spec.http[].match[].withoutHeaders.*", STRING_MATCH),
+    ("spec.http[].match[].queryParams.*", STRING_MATCH),
+    ("spec.http[].redirect", &["uri", "authority", "port", "derivePort", "scheme", "redirectCode"]),
+    ("spec.http[].directResponse", &["status", "body"]),
+    ("spec.http[].directResponse.body", &["string", "bytes"]),
+    ("spec.http[].rewrite", &["uri", "authority", "uriRegexRewrite"]),
+    ("spec.http[].headers", CHANGES),
+    ("spec.http[].headers.*", OPERATIONS),
     ("spec.http[].route[]", &["destination", "weight", "headers"]),
+    ("spec.http[].route[].headers", CHANGES),
+    ("spec.http[].route[].headers.*", OPERATIONS),
     ("spec.http[].route[].destination", DESTINATION),
     ("spec.http[].route[].destination.port", &["number"]),
     ("spec.tcp[]", &["match", "route"]),
@@ -77,6 +92,9 @@ const VIRTUAL_SERVICE: &[Known] = &[
     ("spec.tls[].route[].destination", DESTINATION),
     ("spec.tls[].route[].destination.port", &["number"]),
 ];
+const STRING_MATCH: &[&str] = &["exact", "prefix", "regex"];
+const CHANGES: &[&str] = &["request", "response"];
+const OPERATIONS: &[&str] = &["set", "add", "remove"];
 const DESTINATION: &[&str] = &["host", "subset", "port"];
 
 const DESTINATION_RULE: &[Known] = &[
@@ -198,6 +216,12 @@ fn visit(value: &Value, path: &str, place: &str, each: &mut impl FnMut(&Value, &
     }
     let end = place.find(['.', '[']).unwrap_or(place.len());
     let (name, rest) = place.split_at(end);
+    if name == "*" {
+        for (key, inner) in value.as_object().into_iter().flatten() {
+            visit(inner, &join(path, key), rest, each);
+        }
+        return;
+    }
     if let Some(inner) = value.get(name) {
         visit(inner, &join(path, name), rest, each);
     }

@@ -110,7 +110,7 @@ fn is_prime(number: u64) -> bool {
 }
 
 /// Length of a duration as Go writes it (`1.5h`, `1m30s`); `None` if it is none.
-fn nanoseconds(text: &str) -> Option<f64> {
+pub(super) fn nanoseconds(text: &str) -> Option<f64> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     let mut total = 0.0;
     while !rest.is_empty() {

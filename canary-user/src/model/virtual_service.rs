@@ -6,6 +6,7 @@ use super::{
     names::{ExportTo, Host},
     problem::{Faults, Invalid, Problem},
     raw,
+    request::{HttpRule, cookies},
     route::{Route, read_port},
     settings::{Settings, read_network},
 };
@@ -26,32 +27,6 @@ pub(crate) struct VirtualService {
     pub(crate) tls: Vec<L4Rule>,
     pub(crate) tcp: Vec<L4Rule>,
     pub(crate) settings: Settings,
-}
-
-/// An entry of `http[]`.
-#[derive(Debug, Clone)]
-pub(crate) struct HttpRule {
-    pub(crate) name: Option<String>,
-    /// Empty matches everything.
-    pub(crate) matches: Vec<HttpMatch>,
-    pub(crate) action: HttpAction,
-}
-
-/// What an HTTP rule does.
-#[derive(Debug, Clone)]
-pub(crate) enum HttpAction {
-    Route(Route),
-    /// Answers, redirects or refers without a route of its own; the name of the field.
-    Other(&'static str),
-}
-
-/// An entry of `http[].match[]`: everything in it must hold.
-#[derive(Debug, Clone)]
-pub(crate) struct HttpMatch {
-    pub(crate) source: SourceMatch,
-    pub(crate) port: Option<u16>,
-    /// The first field that only a request can answer.
-    pub(crate) request: Option<&'static str>,
 }
 
 /// An entry of `tcp[]` or `tls[]`.
@@ -82,7 +57,7 @@ pub(crate) struct SourceMatch {
 }
 
 impl SourceMatch {
-    fn new(gateways: &[String], labels: Labels, namespace: Option<String>) -> Self {
+    pub(super) fn new(gateways: &[String], labels: Labels, namespace: Option<String>) -> Self {
         let gateways_mesh = (!gateways.is_empty()).then(|| gateways.iter().any(|name| name == "mesh"));
         Self { gateways_mesh, labels, namespace: namespace.filter(|name| !name.is_empty()) }
     }
@@ -100,8 +75,13 @@ impl VirtualService {
         if spec.http.is_empty() && spec.tls.is_empty() && spec.tcp.is_empty() {
             faults.push("spec", Problem::ExactlyOne { fields: "`http`, `tls` or `tcp` (or more)", found: 0 });
         }
+        let written = spec.http.len();
         let http = at(spec.http, "http").filter_map(|(path, rule)| HttpRule::read(rule, &path, namespace, &mut faults));
-        let http = http.collect();
+        let mut http: Vec<HttpRule> = http.collect();
+        // With one rule that cannot be read, the positions of the others are not what is written.
+        if http.len() == written {
+            cookies::read(&raw.metadata.annotations, &mut http, &mut faults);
+        }
         let tls = at(spec.tls, "tls")
             .filter_map(|(path, rule)| L4Rule::read_tls(rule, &path, namespace, &hosts, &mut faults));
         let tls = tls.collect();
@@ -142,64 +122,6 @@ fn read_hosts(written: &[String], namespace: &str, mesh: bool, faults: &mut Faul
         hosts.push(host);
     }
     hosts
-}
-
-impl HttpRule {
-    fn read(raw: raw::HttpRoute, path: &str, namespace: &str, faults: &mut Faults) -> Option<Self> {
-        let others = [
-            ("redirect", raw.redirect.is_some()),
-            ("directResponse", raw.direct_response.is_some()),
-            ("delegate", raw.delegate.is_some()),
-        ];
-        let mut set = others.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name);
-        let other = set.next();
-        let found = usize::from(other.is_some()) + set.count() + usize::from(!raw.route.is_empty());
-        if found != 1 {
-            let fields = "`route`, `redirect`, `directResponse` and `delegate`";
-            faults.push(path, Problem::ExactlyOne { fields, found });
-            return None;
-        }
-        let matches = raw
-            .matches
-            .into_iter()
-            .enumerate()
-            .filter_map(|(index, entry)| HttpMatch::read(entry, &format!("{path}.match[{index}]"), faults));
-        let matches = matches.collect();
-        let action = match other {
-            Some(field) => HttpAction::Other(field),
-            None => HttpAction::Route(Route::read(raw.route, path, namespace, faults)?),
-        };
-        Some(Self { name: raw.name.filter(|name| !name.is_empty()), matches, action })
-    }
-}
-
-impl HttpMatch {
-    fn read(raw: raw::HttpMatch, path: &str, faults: &mut Faults) -> Option<Self> {
-        // `prefix: /` and `regex: .*` hold for every request.
-        let any_uri = raw.uri.as_ref().is_none_or(|uri| {
-            uri.is_empty()
-                || uri.get("prefix").is_some_and(|prefix| prefix == "/")
-                || uri.get("regex").is_some_and(|regex| regex == ".*")
-        });
-        let tests = [
-            ("uri", !any_uri),
-            ("method", raw.method.is_some()),
-            ("authority", raw.authority.is_some()),
-            ("scheme", raw.scheme.is_some()),
-            ("headers", !raw.headers.is_empty()),
-            ("withoutHeaders", !raw.without_headers.is_empty()),
-            ("queryParams", !raw.query_params.is_empty()),
-        ];
-        let port = match raw.port {
-            Some(port) => Some(faults.take(&format!("{path}.port"), read_port(port))?),
-            None => None,
-        };
-        Some(Self {
-            source: SourceMatch::new(&raw.gateways, raw.source_labels, raw.source_namespace),
-            port,
-            request: tests.iter().find(|(_, needed)| *needed).map(|(field, _)| *field),
-        })
-    }
 }
 
 impl L4Rule {

@@ -18,8 +18,8 @@ impl<K: Kernel> Agent<K> {
     /// Drafts an edit, tries it in memory, and writes it unless it is refused or a dry run.
     pub(in crate::agent) fn edit(&mut self, edit: &Edit, author: Author) -> Result<Edited, EditError> {
         let snapshot = self.source.read().map_err(|error| EditError::Unavailable(error.into()))?;
-        let strict_before = want_strictly(&snapshot, &self.memory);
-        let current = pass::want(&snapshot, &self.memory);
+        let strict_before = want_strictly(&snapshot, &self.memory, &self.proxy);
+        let current = pass::want(&snapshot, &self.memory, &self.proxy);
         let ground = Ground {
             config: self.source.path(),
             snapshot: &snapshot,
@@ -29,7 +29,7 @@ impl<K: Kernel> Agent<K> {
         };
         let draft = edit.what.draft(&ground)?;
         let tried = draft.try_on(&snapshot);
-        let strict = want_strictly(&tried, &self.memory);
+        let strict = want_strictly(&tried, &self.memory, &self.proxy);
         let broken = new_errors(&strict_before, &strict);
         if !broken.is_empty() {
             let diagnostics = broken.iter().map(|found| draft.at_home(found)).collect();
@@ -39,7 +39,7 @@ impl<K: Kernel> Agent<K> {
                 _ => return Err(EditError::Invalid { diagnostics }),
             }
         }
-        let mut after = pass::want(&tried, &self.memory);
+        let mut after = pass::want(&tried, &self.memory, &self.proxy);
         let plan = self.kernel.plan(&after.state).map_err(|error| EditError::Unavailable(PassError::Kernel(error)));
         let plan = if edit.dry_run { plan? } else { plan.unwrap_or_default() };
         after.refuse(&plan.refused, &self.memory.state);

@@ -13,7 +13,7 @@ use crate::{
         pass::{self, Memory, Wanted},
         routes,
     },
-    compile::ServiceReport,
+    compile::{ProxyAddresses, ServiceReport},
     diagnostic::Diagnostic,
     source::{self, Object, Snapshot},
     state::{ServiceId, State},
@@ -300,8 +300,8 @@ pub(crate) fn not_enforced(
 }
 
 /// Tries a draft without memory of what was good: a broken object must not hide behind its last good form.
-pub(crate) fn want_strictly(snapshot: &Snapshot, memory: &Memory) -> Wanted {
-    pass::want(snapshot, &Memory { state: memory.state.clone(), objects: BTreeMap::new() })
+pub(crate) fn want_strictly(snapshot: &Snapshot, memory: &Memory, proxy: &ProxyAddresses) -> Wanted {
+    pass::want(snapshot, &Memory { state: memory.state.clone(), objects: BTreeMap::new() }, proxy)
 }
 
 /// Id of the VirtualService that decides.

@@ -1,8 +1,13 @@
 //! Istio's own samples compile to the weights that their text says; the blog's example runs as published.
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use super::{codes, compiled, endpoints_of, only, pod, summary};
-use crate::{compile::compile, model::Model, model::testing, state::State};
+use super::{codes, compile_for, compiled, endpoints_of, only, pod, summary};
+use crate::{
+    compile::{ProxyAddresses, compile},
+    model::Model,
+    model::testing,
+    state::{State, Text},
+};
 
 fn file(path: &str) -> String {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
@@ -36,10 +41,18 @@ fn bookinfo() {
         assert_eq!(codes(&compiled), [""; 0], "{name}");
         assert_eq!(compiled.services.values().next().unwrap().rules[0].field, "spec.http[0]", "{name}");
     }
+    let proxy: ProxyAddresses = ["192.0.2.1:15001".parse().unwrap()].into_iter().collect();
     for name in ["virtual-service-reviews-jason-v2-v3", "virtual-service-reviews-test-v2"] {
         let compiled = compiled(&[&world, &sample(name)]);
         assert!(compiled.state.services.is_empty(), "{name} needs the request");
         assert_eq!(codes(&compiled), ["CAN0301 spec.http[0].match[0].headers"], "{name}");
+        let by_proxy = compile_for(&format!("{world}\n---\n{}", sample(name)), &State::default(), &proxy);
+        assert_eq!((only(&by_proxy).as_str(), codes(&by_proxy)), ("proxy{(proxy):1}", vec![]), "{name}");
+        let http = by_proxy.state.services.into_values().next().unwrap().http.unwrap();
+        let user = BTreeMap::from([("end-user".to_owned(), Text::Exact("jason".into()))]);
+        let tests: Vec<Vec<_>> =
+            http.rules.iter().map(|rule| rule.matches.iter().map(|it| &it.headers).collect()).collect();
+        assert_eq!(tests, [vec![&user], vec![]], "{name}");
     }
 }
 
@@ -111,7 +124,14 @@ fn the_route_policy_of_the_reference_is_an_example_that_compiles() {
 #[test]
 fn every_code_is_in_the_reference() {
     let reference = file("../docs/reference-resources.md");
-    let sources = ["compile.rs", "compile/refusal.rs", "compile/rules.rs", "compile/service.rs", "compile/versions.rs"];
+    let sources = [
+        "compile.rs",
+        "compile/refusal.rs",
+        "compile/rules.rs",
+        "compile/rules/http.rs",
+        "compile/service.rs",
+        "compile/versions.rs",
+    ];
     let more = ["model.rs", "model/fields.rs", "model/problem.rs"];
     let mut codes = 0;
     for name in sources.into_iter().chain(more) {
@@ -134,7 +154,7 @@ fn the_blogs_mis_indented_service_is_diagnosed_and_not_guessed() {
     };
     text(&["Service default/helloworld", "test.yaml:4", "`metadata`", "`name`", "`labels`", "top level", "indent"]);
     text(&["test.yaml:11", "`...` stands for something that was left out"]);
-    assert_eq!(compile(&model, &State::default()).state, State::default());
+    assert_eq!(compile(&model, &State::default(), &ProxyAddresses::default()).state, State::default());
 }
 
 #[test]

@@ -3,11 +3,16 @@ use proptest::prelude::*;
 
 use super::{pod, summary};
 use crate::{
-    compile::compile,
+    compile::{Compiled, ProxyAddresses},
     model::{Model, testing},
     source::Snapshot,
     state::State,
 };
+
+/// Compiles without a proxy.
+fn compile(model: &Model, last: &State) -> Compiled {
+    crate::compile::compile(model, last, &ProxyAddresses::default())
+}
 
 /// Services, splits between their subsets, and Pods of them.
 fn world() -> impl Strategy<Value = Vec<String>> {

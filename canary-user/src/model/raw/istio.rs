@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 
-use super::Labels;
+use super::{Headers, HttpRoute, Labels};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -15,34 +15,6 @@ pub(in crate::model) struct VirtualService {
     pub(in crate::model) http: Vec<HttpRoute>,
     pub(in crate::model) tls: Vec<L4Route>,
     pub(in crate::model) tcp: Vec<L4Route>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(in crate::model) struct HttpRoute {
-    pub(in crate::model) name: Option<String>,
-    #[serde(rename = "match")]
-    pub(in crate::model) matches: Vec<HttpMatch>,
-    pub(in crate::model) route: Vec<RouteDestination>,
-    pub(in crate::model) redirect: Option<Value>,
-    pub(in crate::model) direct_response: Option<Value>,
-    pub(in crate::model) delegate: Option<Value>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(in crate::model) struct HttpMatch {
-    pub(in crate::model) gateways: Vec<String>,
-    pub(in crate::model) source_labels: Labels,
-    pub(in crate::model) source_namespace: Option<String>,
-    pub(in crate::model) port: Option<i64>,
-    pub(in crate::model) uri: Option<Map<String, Value>>,
-    pub(in crate::model) method: Option<Value>,
-    pub(in crate::model) authority: Option<Value>,
-    pub(in crate::model) scheme: Option<Value>,
-    pub(in crate::model) headers: Map<String, Value>,
-    pub(in crate::model) without_headers: Map<String, Value>,
-    pub(in crate::model) query_params: Map<String, Value>,
 }
 
 /// An entry of `tcp[]` or `tls[]`.
@@ -71,6 +43,8 @@ pub(in crate::model) struct RouteDestination {
     pub(in crate::model) destination: Option<Destination>,
     /// Argo Rollouts writes `10.0`.
     pub(in crate::model) weight: Option<Number>,
+    /// Of `http[]` only.
+    pub(in crate::model) headers: Option<Headers>,
 }
 
 #[derive(Debug, Default, Deserialize)]

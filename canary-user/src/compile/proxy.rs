@@ -1,0 +1,132 @@
+//! Rules that need the request: the kernel sends everybody to the proxy, which follows the rules.
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use super::{
+    rules::Candidate,
+    service::{Names, Share},
+};
+use crate::{
+    model::{DRAIN_SECONDS, HttpAction, HttpRule as Written, RedirectPort, RedirectTo, Settings},
+    state::{
+        Choosing, DeadVersion, Family, HeaderChanges, Http, HttpAction as Action, HttpDestination, HttpRoute, HttpRule,
+        Redirect, Rule, Service, Split, Version,
+    },
+};
+
+/// The version whose endpoints are the proxy's addresses. No subset and no Service can be called so.
+pub const PROXY_VERSION: &str = "(proxy)";
+/// The kernel's only rule of a service whose rules need the request.
+const PROXY_RULE: &str = "proxy";
+
+/// Where the proxy listens; without an address of a family its services cannot have rules that need the request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProxyAddresses {
+    /// Of IPv4.
+    pub v4: Vec<SocketAddr>,
+    /// Of IPv6.
+    pub v6: Vec<SocketAddr>,
+}
+
+impl ProxyAddresses {
+    /// Those of one family.
+    #[must_use]
+    pub fn of(&self, family: Family) -> &[SocketAddr] {
+        match family {
+            Family::Ipv4 => &self.v4,
+            Family::Ipv6 => &self.v6,
+        }
+    }
+}
+
+impl FromIterator<SocketAddr> for ProxyAddresses {
+    fn from_iter<I: IntoIterator<Item = SocketAddr>>(addresses: I) -> Self {
+        let (v4, v6) = addresses.into_iter().partition(|address| matches!(address.ip(), IpAddr::V4(_)));
+        Self { v4, v6 }
+    }
+}
+
+/// The service with everybody sent to the proxy.
+pub(super) fn service(http: Http, mut versions: BTreeMap<String, Version>, proxy: &[SocketAddr]) -> Service {
+    let weights = vec![(PROXY_VERSION.to_owned(), 1)];
+    let split = Split { choosing: Choosing::default(), dead: DeadVersion::Fail, weights };
+    versions.insert(PROXY_VERSION.to_owned(), version(proxy));
+    Service {
+        rules: vec![Rule { name: PROXY_RULE.to_owned(), sources: Vec::new(), split }],
+        versions,
+        http: Some(http),
+    }
+}
+
+fn version(proxy: &[SocketAddr]) -> Version {
+    let endpoints = proxy.iter().map(|address| (*address, 1)).collect();
+    Version { endpoints, drain_seconds: DRAIN_SECONDS }
+}
+
+/// A service as it was in force, with the proxy where it is now; `None` when it needs one and there is none.
+pub(super) fn held(mut last: Service, proxy: &[SocketAddr]) -> Option<Service> {
+    if last.http.is_some() {
+        if proxy.is_empty() {
+            return None;
+        }
+        last.versions.insert(PROXY_VERSION.to_owned(), version(proxy));
+    }
+    Some(last)
+}
+
+/// What the proxy does by a rule; nothing that it could do for a delegate, which is refused before. `shares` are those of
+/// its destinations; an answer has none.
+pub(super) fn rule(
+    written: &Written,
+    candidate: Candidate<'_>,
+    settings: Settings,
+    port: u16,
+    shares: &[Share],
+    names: &Names,
+) -> Option<HttpRule> {
+    let action = match &written.action {
+        HttpAction::Redirect(to) => Action::Redirect(redirect(to, port)),
+        HttpAction::Answer { status, body } => Action::Answer { status: *status, body: body.clone() },
+        HttpAction::Route { headers, rewrite, .. } => Action::Route(HttpRoute {
+            choosing: settings.choosing.unwrap_or_default(),
+            dead: settings.dead.unwrap_or_default(),
+            destinations: destinations(shares, headers, names),
+            rewrite: rewrite.clone(),
+        }),
+        HttpAction::Delegate => return None,
+    };
+    let headers = written.headers.clone();
+    let (name, matches) = (candidate.name, candidate.matches);
+    Some(HttpRule { name, matches, action, headers, timeout_ms: written.timeout_ms })
+}
+
+/// Versions with a share, in the order of names. One that is listed twice has the sum, unless its headers differ.
+fn destinations(shares: &[Share], headers: &[HeaderChanges], names: &Names) -> Vec<HttpDestination> {
+    let mut found: Vec<HttpDestination> = Vec::with_capacity(shares.len());
+    for (share, headers) in shares.iter().zip(headers).filter(|(share, _)| share.weight > 0) {
+        let Some(version) = names.get(&share.version) else { continue };
+        let seen = found.iter_mut().find(|seen| seen.version == *version && seen.headers == *headers);
+        if let Some(seen) = seen {
+            // Cannot saturate: the sum of a route's weights is within u32.
+            seen.weight = seen.weight.saturating_add(share.weight);
+        } else {
+            let (version, headers) = (version.clone(), headers.clone());
+            found.push(HttpDestination { version, weight: share.weight, headers });
+        }
+    }
+    found.sort_by(|a, b| a.version.cmp(&b.version));
+    found
+}
+
+fn redirect(to: &RedirectTo, port: u16) -> Redirect {
+    let port = match to.port {
+        RedirectPort::Number(number) => Some(number),
+        // The port that clients address is known: it is the service's.
+        RedirectPort::OfRequest => Some(port),
+        RedirectPort::OfScheme => None,
+    };
+    let RedirectTo { code, uri, authority, scheme, .. } = to.clone();
+    Redirect { code, uri, authority, scheme, port }
+}

@@ -1,0 +1,192 @@
+//! `http[]`: followed in the kernel as long as no rule needs the request, else by the proxy, all of them.
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::{Candidate, Candidates, Goal, Scope, Who, merged, narrow, rule_policy, workloads};
+use crate::{
+    compile::refusal::{Refusal, Refused},
+    diagnostic::{Diagnostic, Severity},
+    model::{COOKIES, Host, HttpAction, HttpMatch, HttpRule, RulePolicy},
+    state::{Protocol, RequestMatch},
+};
+
+/// The rules that apply, each of them only as far as it can be reached.
+pub(super) fn candidates<'a>(
+    scope: &Scope<'a, '_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Result<Candidates<'a>, Refused> {
+    let found = match in_kernel(scope) {
+        Err(refused) if scope.proxy && refused.refusal.is_for_the_proxy() => {
+            Candidates { list: by_proxy(scope)?, proxied: true }
+        }
+        found => Candidates { list: found?, proxied: false },
+    };
+    for candidate in &found.list {
+        let Some(rule) = candidate.http else { continue };
+        let (fields, why) = if found.proxied {
+            (&rule.not_followed, "canary fills nothing in for `%…%`")
+        } else {
+            (
+                &rule.proxied,
+                "none of its rules needs the request, so the kernel splits its connections and sees no requests",
+            )
+        };
+        diagnostics
+            .extend(fields.iter().map(|field| not_enforced(scope, &format!("{}.{field}", candidate.field), why)));
+    }
+    Ok(found)
+}
+
+fn not_enforced(scope: &Scope<'_, '_>, field: &str, why: &str) -> Diagnostic {
+    let name = field.rsplit('.').next().unwrap_or(field);
+    let host = scope.hosts.first().map_or("", Host::as_str);
+    let message = format!("`{name}` is not enforced for port {} of {host}: {why}", scope.port.number);
+    let remedy = "see docs/reference-resources.md for what is";
+    scope.route.meta.diagnostic(Severity::Warning, "CAN0005", field, message, remedy)
+}
+
+/// A rule by name and place, with its policy.
+struct Named<'a> {
+    rule: &'a HttpRule,
+    name: String,
+    field: String,
+    policy: Option<&'a RulePolicy>,
+}
+
+impl<'a> Named<'a> {
+    fn candidate(self, sources: Option<Vec<IpNet>>, goal: Goal<'a>, matches: Vec<RequestMatch>) -> Candidate<'a> {
+        let settings = self.policy.map(|policy| policy.settings).unwrap_or_default();
+        Candidate { name: self.name, field: self.field, sources, goal, settings, http: Some(self.rule), matches }
+    }
+}
+
+fn named<'a>(scope: &Scope<'a, '_>) -> impl Iterator<Item = Named<'a>> {
+    scope.route.http.iter().enumerate().map(|(index, rule)| {
+        let position = format!("http[{index}]");
+        let name = rule.name.clone().unwrap_or_else(|| position.clone());
+        let policy = rule_policy(scope, &[&name, &position]);
+        Named { rule, name, field: format!("spec.{position}"), policy }
+    })
+}
+
+/// The rules as those of connections, the last of which may be for everybody.
+fn in_kernel<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
+    let mut found = Vec::new();
+    for named in named(scope) {
+        let sources = match narrow(clients(scope, named.rule, &named.field)?, named.policy, scope.family) {
+            Who::Everybody => None,
+            Who::Only(none) if none.is_empty() => continue,
+            Who::Only(sources) => Some(merged(sources)),
+        };
+        let (what, proxy) = match &named.rule.action {
+            HttpAction::Route { route, .. } => {
+                let last = sources.is_none();
+                found.push(named.candidate(sources, Goal::Route(route), Vec::new()));
+                if last {
+                    break; // What follows is never reached.
+                }
+                continue;
+            }
+            HttpAction::Redirect(_) => ("redirect", can_be_proxied(scope)),
+            HttpAction::Answer { .. } => ("directResponse", can_be_proxied(scope)),
+            HttpAction::Delegate => ("delegate", false),
+        };
+        let field = format!("{}.{what}", named.field);
+        return Err(Refused::new(&scope.route.meta, field, Refusal::NeedsAnswer { what, proxy }));
+    }
+    Ok(found)
+}
+
+/// The rules as those of requests.
+fn by_proxy<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
+    let mut found = Vec::new();
+    for named in named(scope) {
+        let Some(matches) = alternatives(scope, named.rule, named.policy) else { continue };
+        let goal = match &named.rule.action {
+            HttpAction::Route { route, .. } => Goal::Route(route),
+            HttpAction::Redirect(_) | HttpAction::Answer { .. } => Goal::Answer,
+            HttpAction::Delegate => {
+                let field = format!("{}.delegate", named.field);
+                let refusal = Refusal::NeedsAnswer { what: "delegate", proxy: false };
+                return Err(Refused::new(&scope.route.meta, field, refusal));
+            }
+        };
+        let last = matches.is_empty();
+        found.push(named.candidate(None, goal, matches));
+        if last {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// The proxy speaks HTTP over TCP.
+fn can_be_proxied(scope: &Scope<'_, '_>) -> bool {
+    scope.port.protocol == Protocol::Tcp
+}
+
+/// Entries of `match` are alternatives. Only one that holds for everybody makes the request irrelevant.
+fn clients(scope: &Scope<'_, '_>, rule: &HttpRule, field: &str) -> Result<Who, Refused> {
+    let cookies = (!rule.cookies.is_empty()).then(|| (format!("metadata.annotations.{COOKIES}"), COOKIES));
+    let mut clients = BTreeSet::new();
+    let mut needs_request = None;
+    if rule.matches.is_empty() {
+        if cookies.is_none() {
+            return Ok(Who::Everybody);
+        }
+        needs_request.clone_from(&cookies);
+    }
+    for (index, entry) in rule.matches.iter().enumerate() {
+        let Some(who) = clients_of(scope, entry) else { continue };
+        let what = entry.needs().map(|what| (format!("{field}.match[{index}].{what}"), what));
+        match (who, what.or_else(|| cookies.clone())) {
+            (Who::Only(none), _) if none.is_empty() => {}
+            (_, Some(what)) => needs_request = needs_request.or(Some(what)),
+            (Who::Everybody, None) => return Ok(Who::Everybody),
+            (Who::Only(sources), None) => clients.extend(sources),
+        }
+    }
+    if let Some((field, what)) = needs_request {
+        let refusal = Refusal::NeedsRequest { what, proxy: can_be_proxied(scope) };
+        return Err(Refused::new(&scope.route.meta, field, refusal));
+    }
+    Ok(Who::Only(clients))
+}
+
+/// Whom an entry is for, whatever they ask for; `None` when it is not for this port or not for the mesh.
+fn clients_of(scope: &Scope<'_, '_>, entry: &HttpMatch) -> Option<Who> {
+    if entry.port.is_some_and(|port| port != scope.port.number) {
+        return None;
+    }
+    // With `gateways` only these are looked at; labels and namespace are not.
+    match entry.source.gateways_mesh {
+        Some(true) => Some(Who::Everybody),
+        Some(false) => None,
+        None => Some(workloads(scope, &entry.source)),
+    }
+}
+
+/// The requests that a rule is for: empty for every request, `None` when it is for nobody.
+fn alternatives(scope: &Scope<'_, '_>, rule: &HttpRule, policy: Option<&RulePolicy>) -> Option<Vec<RequestMatch>> {
+    let every = RequestMatch::default();
+    let mut written: Vec<(Who, &RequestMatch)> = Vec::new();
+    if rule.matches.is_empty() {
+        written.push((Who::Everybody, &every));
+    }
+    written.extend(rule.matches.iter().filter_map(|entry| Some((clients_of(scope, entry)?, &entry.request))));
+    let mut found = Vec::with_capacity(written.len());
+    for (who, request) in written {
+        let sources = match narrow(who, policy, scope.family) {
+            Who::Everybody => Vec::new(),
+            Who::Only(none) if none.is_empty() => continue,
+            Who::Only(sources) => merged(sources),
+        };
+        let request = RequestMatch { sources, cookies: rule.cookies.clone(), ..request.clone() };
+        if request == every {
+            return Some(Vec::new());
+        }
+        found.push(request);
+    }
+    (!found.is_empty()).then_some(found)
+}

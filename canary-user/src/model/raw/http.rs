@@ -1,0 +1,116 @@
+//! `http[]` of a VirtualService.
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Labels, RouteDestination};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::model) struct HttpRoute {
+    pub(in crate::model) name: Option<String>,
+    #[serde(rename = "match")]
+    pub(in crate::model) matches: Vec<HttpMatch>,
+    pub(in crate::model) route: Vec<RouteDestination>,
+    pub(in crate::model) redirect: Option<HttpRedirect>,
+    pub(in crate::model) direct_response: Option<DirectResponse>,
+    pub(in crate::model) delegate: Option<Value>,
+    pub(in crate::model) rewrite: Option<HttpRewrite>,
+    pub(in crate::model) headers: Option<Headers>,
+    pub(in crate::model) timeout: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::model) struct HttpMatch {
+    pub(in crate::model) gateways: Vec<String>,
+    pub(in crate::model) source_labels: Labels,
+    pub(in crate::model) source_namespace: Option<String>,
+    pub(in crate::model) port: Option<i64>,
+    pub(in crate::model) uri: Option<StringMatch>,
+    pub(in crate::model) ignore_uri_case: bool,
+    pub(in crate::model) scheme: Option<StringMatch>,
+    pub(in crate::model) method: Option<StringMatch>,
+    pub(in crate::model) authority: Option<StringMatch>,
+    /// A null is an error, not an absent entry: see [`read`](super::read).
+    pub(in crate::model) headers: BTreeMap<String, Option<StringMatch>>,
+    pub(in crate::model) without_headers: BTreeMap<String, Option<StringMatch>>,
+    pub(in crate::model) query_params: BTreeMap<String, Option<StringMatch>>,
+}
+
+/// One of the three; none: whatever there is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::model) struct StringMatch {
+    pub(in crate::model) exact: Option<String>,
+    pub(in crate::model) prefix: Option<String>,
+    pub(in crate::model) regex: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::model) struct HttpRedirect {
+    pub(in crate::model) uri: Option<String>,
+    pub(in crate::model) authority: Option<String>,
+    pub(in crate::model) port: Option<i64>,
+    pub(in crate::model) derive_port: Option<String>,
+    pub(in crate::model) scheme: Option<String>,
+    pub(in crate::model) redirect_code: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::model) struct DirectResponse {
+    pub(in crate::model) status: Option<i64>,
+    pub(in crate::model) body: Option<Body>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::model) struct Body {
+    pub(in crate::model) string: Option<String>,
+    /// Base64.
+    pub(in crate::model) bytes: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::model) struct HttpRewrite {
+    pub(in crate::model) uri: Option<String>,
+    pub(in crate::model) authority: Option<String>,
+    pub(in crate::model) uri_regex_rewrite: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::model) struct Headers {
+    pub(in crate::model) request: Option<HeaderOperations>,
+    pub(in crate::model) response: Option<HeaderOperations>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::model) struct HeaderOperations {
+    pub(in crate::model) set: BTreeMap<String, String>,
+    pub(in crate::model) add: BTreeMap<String, String>,
+    pub(in crate::model) remove: Vec<String>,
+}
+
+/// An entry of the annotation `canary.io/cookies`: canary's own, so nothing else may be in it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::model) struct CookieRule {
+    pub(in crate::model) rule: String,
+    #[serde(rename = "match")]
+    pub(in crate::model) tests: BTreeMap<String, CookieMatch>,
+}
+
+/// A [`StringMatch`] in that annotation.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::model) struct CookieMatch {
+    pub(in crate::model) exact: Option<String>,
+    pub(in crate::model) prefix: Option<String>,
+    pub(in crate::model) regex: Option<String>,
+}

@@ -1,0 +1,216 @@
+//! `http[]` of a VirtualService: which requests a rule is for, and what becomes of them.
+use std::collections::BTreeMap;
+
+use super::{
+    problem::{Faults, Problem},
+    raw,
+    route::{Route, read_port},
+    traffic_policy::nanoseconds,
+    virtual_service::SourceMatch,
+};
+use crate::state::{HeaderChanges, RequestMatch, Rewrite, Text};
+
+mod answer;
+pub(super) mod cookies;
+mod headers;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub(crate) use answer::{RedirectPort, RedirectTo};
+pub(crate) use cookies::COOKIES;
+use headers::read_changes;
+use text::Place;
+
+/// An entry of `http[]`.
+#[derive(Debug, Clone)]
+pub(crate) struct HttpRule {
+    pub(crate) name: Option<String>,
+    /// Empty matches everything.
+    pub(crate) matches: Vec<HttpMatch>,
+    /// Cookies that every match needs beside; from the annotation [`COOKIES`].
+    pub(crate) cookies: BTreeMap<String, Text>,
+    pub(crate) action: HttpAction,
+    pub(crate) headers: HeaderChanges,
+    pub(crate) timeout_ms: Option<u64>,
+    /// Fields that only the proxy follows, by their names under the rule, such as `route[1].headers`.
+    pub(crate) proxied: Vec<String>,
+    /// Fields that nothing follows, of whose kind there are others that the proxy does, in the same way.
+    pub(crate) not_followed: Vec<String>,
+}
+
+/// What an HTTP rule does.
+#[derive(Debug, Clone)]
+pub(crate) enum HttpAction {
+    /// Sends the request on.
+    Route {
+        route: Route,
+        /// Changes for each destination, in the order of the route's.
+        headers: Vec<HeaderChanges>,
+        rewrite: Rewrite,
+    },
+    Redirect(RedirectTo),
+    Answer {
+        status: u16,
+        body: String,
+    },
+    /// Refers to another VirtualService.
+    Delegate,
+}
+
+/// An entry of `http[].match[]`: everything in it must hold.
+#[derive(Debug, Clone)]
+pub(crate) struct HttpMatch {
+    pub(crate) source: SourceMatch,
+    pub(crate) port: Option<u16>,
+    /// What the request must be like; sources and cookies are not filled in.
+    pub(crate) request: RequestMatch,
+}
+
+impl HttpRule {
+    pub(super) fn read(mut raw: raw::HttpRoute, path: &str, namespace: &str, faults: &mut Faults) -> Option<Self> {
+        let goals =
+            [!raw.route.is_empty(), raw.redirect.is_some(), raw.direct_response.is_some(), raw.delegate.is_some()];
+        let found = goals.iter().filter(|is_set| **is_set).count();
+        if found != 1 {
+            let fields = "`route`, `redirect`, `directResponse` and `delegate`";
+            faults.push(path, Problem::ExactlyOne { fields, found });
+            return None;
+        }
+        if raw.redirect.is_some() && raw.rewrite.is_some() {
+            faults.push(format!("{path}.rewrite"), Problem::Exclusive { first: "redirect", second: "rewrite" });
+        }
+        let matches = std::mem::take(&mut raw.matches).into_iter().enumerate();
+        let matches =
+            matches.filter_map(|(index, entry)| HttpMatch::read(entry, &format!("{path}.match[{index}]"), faults));
+        let matches = matches.collect();
+        let timeout_ms = raw.timeout.as_deref().and_then(|text| read_timeout(text, path, faults));
+        let mut proxied = Vec::new();
+        let mut not_followed = Vec::new();
+        let given = [("headers", raw.headers.is_some()), ("timeout", raw.timeout.is_some())];
+        proxied.extend(given.iter().filter(|(_, is_set)| *is_set).map(|(field, _)| (*field).to_owned()));
+        let headers = read_changes(raw.headers.take(), path, "headers", &mut not_followed, faults);
+        let action = if let Some(redirect) = raw.redirect {
+            HttpAction::Redirect(RedirectTo::read(redirect, &format!("{path}.redirect"), faults)?)
+        } else if let Some(response) = raw.direct_response {
+            answer::read(response, &format!("{path}.directResponse"), faults)?
+        } else if raw.delegate.is_some() {
+            HttpAction::Delegate
+        } else {
+            let rewrite = raw.rewrite.take().map(|rewrite| read_rewrite(rewrite, path, &mut proxied, faults));
+            let mut headers = Vec::with_capacity(raw.route.len());
+            for (index, entry) in raw.route.iter_mut().enumerate() {
+                let field = format!("route[{index}].headers");
+                let given = entry.headers.take();
+                if given.is_some() {
+                    proxied.push(field.clone());
+                }
+                headers.push(read_changes(given, path, &field, &mut not_followed, faults));
+            }
+            let route = Route::read(raw.route, path, namespace, faults)?;
+            HttpAction::Route { route, headers, rewrite: rewrite.unwrap_or_default() }
+        };
+        let name = raw.name.filter(|name| !name.is_empty());
+        let cookies = BTreeMap::new();
+        Some(Self { name, matches, cookies, action, headers, timeout_ms, proxied, not_followed })
+    }
+
+    /// Whether it goes by this name or stands at this position (`http[0]`).
+    pub(crate) fn is_called(&self, name: &str, index: usize) -> bool {
+        self.name.as_deref() == Some(name) || name == format!("http[{index}]")
+    }
+}
+
+impl HttpMatch {
+    fn read(raw: raw::HttpMatch, path: &str, faults: &mut Faults) -> Option<Self> {
+        let mut one = |text: Option<raw::StringMatch>, field: &str, place| {
+            text.and_then(|text| text::read(text, &format!("{path}.{field}"), place, faults))
+        };
+        // Every request has a scheme, a method and an authority: that they are there is no test.
+        let tests_something = |text: &Text| *text != Text::Present;
+        let mut request = RequestMatch {
+            uri: one(raw.uri, "uri", Place::Uri),
+            scheme: one(raw.scheme, "scheme", Place::Other).filter(tests_something),
+            method: one(raw.method, "method", Place::Other).filter(tests_something),
+            authority: one(raw.authority, "authority", Place::Other).filter(tests_something),
+            ..RequestMatch::default()
+        };
+        request.ignore_uri_case = raw.ignore_uri_case && request.uri.is_some();
+        request.headers = text::read_all(raw.headers, &format!("{path}.headers"), headers::read_tested, faults);
+        request.without_headers =
+            text::read_all(raw.without_headers, &format!("{path}.withoutHeaders"), headers::read_tested, faults);
+        let parameter = |name: &str| if name.is_empty() { Err(Problem::Empty) } else { Ok(name.to_owned()) };
+        request.query = text::read_all(raw.query_params, &format!("{path}.queryParams"), parameter, faults);
+        let port = match raw.port {
+            Some(port) => Some(faults.take(&format!("{path}.port"), read_port(port))?),
+            None => None,
+        };
+        let source = SourceMatch::new(&raw.gateways, raw.source_labels, raw.source_namespace);
+        Some(Self { source, port, request })
+    }
+
+    /// The first field that only a request can answer.
+    pub(crate) fn needs(&self) -> Option<&'static str> {
+        let request = &self.request;
+        let tests = [
+            ("uri", request.uri.is_some()),
+            ("method", request.method.is_some()),
+            ("authority", request.authority.is_some()),
+            ("scheme", request.scheme.is_some()),
+            ("headers", !request.headers.is_empty()),
+            ("withoutHeaders", !request.without_headers.is_empty()),
+            ("queryParams", !request.query.is_empty()),
+        ];
+        tests.iter().find(|(_, needed)| *needed).map(|(field, _)| *field)
+    }
+}
+
+/// Milliseconds; `None` for 0, which Istio has for "no timeout".
+fn read_timeout(text: &str, path: &str, faults: &mut Faults) -> Option<u64> {
+    let milliseconds = match nanoseconds(text) {
+        Some(0.0) => return None,
+        Some(length) => length / 1e6,
+        None => 0.0,
+    };
+    if !(1.0..1e15).contains(&milliseconds) {
+        let expected = "a duration of at least 1ms, such as 3s";
+        faults.push(format!("{path}.timeout"), Problem::Value { value: text.into(), expected });
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 1 to 1e15, as checked above")]
+    Some(milliseconds.round() as u64)
+}
+
+fn read_rewrite(raw: raw::HttpRewrite, path: &str, proxied: &mut Vec<String>, faults: &mut Faults) -> Rewrite {
+    let (uri, authority) = (given(raw.uri), given(raw.authority));
+    let path = format!("{path}.rewrite");
+    match (&uri, &authority, &raw.uri_regex_rewrite) {
+        (None, None, None) => {
+            faults.push(
+                &path,
+                Problem::ExactlyOne { fields: "`uri`, `authority` or `uriRegexRewrite` (or more)", found: 0 },
+            );
+        }
+        (Some(_), _, Some(_)) => {
+            let (first, second) = ("rewrite.uri", "rewrite.uriRegexRewrite");
+            faults.push(format!("{path}.uriRegexRewrite"), Problem::Exclusive { first, second });
+        }
+        _ => {}
+    }
+    // What nothing follows (`uriRegexRewrite`) is reported with the object.
+    if uri.is_some() || authority.is_some() {
+        proxied.push("rewrite".to_owned());
+    }
+    if let Some(authority) = &authority {
+        faults.take(&format!("{path}.authority"), headers::check_value(authority));
+    }
+    if let Some(uri) = &uri {
+        faults.take(&format!("{path}.uri"), headers::check_target(uri));
+    }
+    Rewrite { uri, authority }
+}
+
+/// In protobuf an empty text is none.
+fn given(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}

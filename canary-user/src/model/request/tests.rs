@@ -1,0 +1,179 @@
+//! What is wrong in a rule of `http[]`, by field; what is right is seen in what `compile` makes of it.
+use crate::model::testing::read;
+
+/// `CODE field: message` of everything that is said about one rule beside its route to `a`.
+fn said(rule: &str) -> Vec<String> {
+    let yaml = format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: a}}\nspec: {{hosts: [a], http: [{{{rule}}}]}}"
+    );
+    let (model, found) = read(&yaml);
+    let said: Vec<String> = found.iter().map(|it| format!("{} {}: {}", it.code, it.field, it.message)).collect();
+    assert_eq!(model.broken().len(), usize::from(!said.is_empty()), "{rule}: {said:#?}");
+    said
+}
+
+fn check(cases: &[(&str, &str)], rule: impl Fn(&str) -> String) {
+    for (written, expected) in cases {
+        let said = said(&rule(written));
+        match (said.as_slice(), *expected) {
+            ([], "") => {}
+            ([one], expected) if !expected.is_empty() => assert!(one.starts_with(expected), "{written}: {one}"),
+            _ => panic!("{written}: {said:#?}"),
+        }
+    }
+}
+
+#[test]
+fn matches() {
+    let long = "a".repeat(1_025);
+    let too_long = format!("uri: {{regex: {long}}}");
+    let long_enough = format!("uri: {{regex: {}}}", &long[1..]);
+    check(
+        &[
+            ("uri: {prefix: ''}", ""),
+            ("headers: {a: {prefix: ''}}", "CAN0001 spec.http[0].match[0].headers.a.prefix: must not be empty"),
+            ("method: {prefix: ''}", "CAN0001 spec.http[0].match[0].method.prefix: must not be empty"),
+            ("uri: {regex: ''}", "CAN0001 spec.http[0].match[0].uri.regex: must not be empty"),
+            (
+                "uri: {regex: 'a('}",
+                "CAN0001 spec.http[0].match[0].uri.regex: `a(` is not a regular expression: unclosed group",
+            ),
+            (
+                "uri: {regex: 'a(?=b)'}",
+                "CAN0001 spec.http[0].match[0].uri.regex: `a(?=b)` is not a regular expression: look-around",
+            ),
+            (
+                "uri: {regex: 'a{1000}{1000}{1000}'}",
+                "CAN0001 spec.http[0].match[0].uri.regex: `a{1000}{1000}{1000}` is not a regular expression: ",
+            ),
+            (
+                "uri: {regex: '*'}",
+                "CAN0001 spec.http[0].match[0].uri.regex: `*` is not a regular expression: repetition operator",
+            ),
+            (
+                &too_long,
+                "CAN0001 spec.http[0].match[0].uri.regex: the regular expression has 1025 characters, more than 1024",
+            ),
+            (&long_enough, ""),
+            (
+                "uri: {exact: /a, prefix: /b}",
+                "CAN0001 spec.http[0].match[0].uri: exactly one of `exact`, `prefix` and `regex` is needed, 2 are set",
+            ),
+            (
+                "uri: {exact: 5}",
+                "CAN0002 spec.http[0].match[0].uri.exact: invalid type: integer `5`, expected a string",
+            ),
+            ("headers: {cookie: null}", "CAN0001 spec.http[0].match[0].headers.cookie: must not be empty"),
+            (
+                "withoutHeaders: {cookie: null}",
+                "CAN0001 spec.http[0].match[0].withoutHeaders.cookie: must not be empty",
+            ),
+            ("queryParams: {a: null}", "CAN0001 spec.http[0].match[0].queryParams.a: must not be empty"),
+            ("headers: null", ""),
+            ("headers: {a: {exact: null}}", ""),
+            ("headers: {'a b': {}}", "CAN0001 spec.http[0].match[0].headers.a b: `a b` is not the name of a header"),
+            ("headers: {A: {}, a: {}}", "CAN0001 spec.http[0].match[0].headers.a: `a` appears twice"),
+            ("headers: {'@request.auth.claims.group': {}}", ""),
+            (
+                "headers: {cookie: {regexp: a}}",
+                "CAN0001 spec.http[0].match[0].headers.cookie.regexp: `regexp` is no field here",
+            ),
+            ("uri: {suffix: a}", "CAN0001 spec.http[0].match[0].uri.suffix: `suffix` is no field here"),
+            ("port: 70000", "CAN0001 spec.http[0].match[0].port: 70000 is not a port"),
+        ],
+        |entry| format!("match: [{{{entry}}}], route: [{{destination: {{host: a}}}}]"),
+    );
+}
+
+#[test]
+fn answers() {
+    check(
+        &[
+            ("redirect: {}", "CAN0001 spec.http[0].redirect: exactly one of `uri`"),
+            (
+                "redirect: {uri: /a, redirectCode: 305}",
+                "CAN0001 spec.http[0].redirect.redirectCode: `305` is not 301, 302, 303, 307 or 308",
+            ),
+            ("redirect: {scheme: ftp}", "CAN0001 spec.http[0].redirect.scheme: `ftp` is not http or https"),
+            ("redirect: {port: 0}", "CAN0001 spec.http[0].redirect.port: 0 is not a port"),
+            (
+                "redirect: {uri: /a, port: 1, derivePort: FROM_REQUEST_PORT}",
+                "CAN0001 spec.http[0].redirect.derivePort: redirect.port and redirect.derivePort exclude",
+            ),
+            ("redirect: {uri: /a, derivePort: X}", "CAN0001 spec.http[0].redirect.derivePort: `X` is not FROM_"),
+            ("redirect: {uri: '/a b'}", "CAN0001 spec.http[0].redirect.uri: `/a b` is not a path"),
+            ("redirect: {uri: /a, url: /b}", "CAN0001 spec.http[0].redirect.url: `url` is no field here"),
+            (
+                "redirect: {uri: /a}, rewrite: {uri: /b}",
+                "CAN0001 spec.http[0].rewrite: redirect and rewrite exclude each other",
+            ),
+            ("directResponse: {}", "CAN0001 spec.http[0].directResponse.status: required, but missing"),
+            (
+                "directResponse: {status: 199}",
+                "CAN0001 spec.http[0].directResponse.status: `199` is not a status from 200 to 599",
+            ),
+            (
+                "directResponse: {status: 200, body: {string: a, bytes: b}}",
+                "CAN0001 spec.http[0].directResponse.body: exactly one of",
+            ),
+            (
+                "directResponse: {status: 200, body: {bytes: '?'}}",
+                "CAN0001 spec.http[0].directResponse.body.bytes: `?` is not Base64",
+            ),
+            (
+                "directResponse: {status: 200, body: {bytes: _w}}",
+                "CAN0001 spec.http[0].directResponse.body.bytes: `_w` is not Base64 of text",
+            ),
+            ("directResponse: {status: 200, body: {bytes: w7w}}", ""),
+            (
+                "directResponse: {status: 200, body: {text: a}}",
+                "CAN0001 spec.http[0].directResponse.body.text: `text` is no field here",
+            ),
+        ],
+        str::to_owned,
+    );
+}
+
+#[test]
+fn changes_of_requests() {
+    check(
+        &[
+            ("timeout: soon", "CAN0001 spec.http[0].timeout: `soon` is not a duration of at least 1ms"),
+            ("timeout: 10us", "CAN0001 spec.http[0].timeout: `10us` is not a duration of at least 1ms"),
+            ("timeout: -1s", "CAN0001 spec.http[0].timeout: `-1s` is not a duration of at least 1ms"),
+            ("timeout: 5", "CAN0002 spec.http[0].timeout: invalid type: integer `5`, expected a string"),
+            ("rewrite: {}", "CAN0001 spec.http[0].rewrite: exactly one of `uri`"),
+            ("rewrite: {uri: \"/\\n\"}", "CAN0001 spec.http[0].rewrite.uri: `/\\n` is not a path"),
+            (
+                "rewrite: {uri: /a, uriRegexRewrite: {match: a}}",
+                "CAN0001 spec.http[0].rewrite.uriRegexRewrite: rewrite.uri and",
+            ),
+            (
+                "headers: {request: {set: {'a b': c}}}",
+                "CAN0001 spec.http[0].headers.request.set.a b: `a b` is not the name of a header",
+            ),
+            (
+                "headers: {request: {set: {a: \"b\\nc\"}}}",
+                "CAN0001 spec.http[0].headers.request.set.a: `b\\nc` is not the value of a header",
+            ),
+            (
+                "headers: {response: {remove: [':path']}}",
+                "CAN0001 spec.http[0].headers.response.remove[0]: `:path` is not the name",
+            ),
+            (
+                "headers: {request: {remove: [Host]}}",
+                "CAN0001 spec.http[0].headers.request.remove[0]: `Host` is not the name",
+            ),
+            (
+                "headers: {request: {add: {A: b, a: c}}}",
+                "CAN0001 spec.http[0].headers.request.add.a: `a` appears twice",
+            ),
+            ("headers: {request: {sat: {a: b}}}", "CAN0001 spec.http[0].headers.request.sat: `sat` is no field here"),
+            ("headers: {requests: {}}", "CAN0001 spec.http[0].headers.requests: `requests` is no field here"),
+            ("headers: {request: {set: null}, response: null}", ""),
+        ],
+        |change| format!("{change}, route: [{{destination: {{host: a}}}}]"),
+    );
+    let both = "route: [{destination: {host: a}, headers: {request: {set: {'': b}}}}]";
+    assert_eq!(said(both), ["CAN0001 spec.http[0].route[0].headers.request.set.: `` is not the name of a header"]);
+}
