@@ -38,6 +38,7 @@ pub struct Agent {
     pins: Directory,
     files: Directory,
     attach: Vec<String>,
+    proxy: Vec<String>,
     canary: PathBuf,
 }
 
@@ -55,7 +56,14 @@ impl Agent {
             Some(path) => PathBuf::from(path),
             None => program("canary")?,
         };
-        Ok(Self { running: None, pins: Directory::pins(), files, attach: vec![story.attach()], canary })
+        Ok(Self {
+            running: None,
+            pins: Directory::pins(),
+            files,
+            attach: vec![story.attach()],
+            proxy: Vec::new(),
+            canary,
+        })
     }
 
     /// The directory that it watches.
@@ -73,6 +81,11 @@ impl Agent {
     /// From the next start on it attaches here, each as `tc:front`, and nowhere else.
     pub fn attach_to(&mut self, places: &[&str]) {
         self.attach = places.iter().map(|place| (*place).to_owned()).collect();
+    }
+
+    /// From the next start on its proxy listens here.
+    pub fn listen_at(&mut self, addresses: &[&str]) {
+        self.proxy = addresses.iter().map(|address| (*address).to_owned()).collect();
     }
 
     fn socket(&self) -> PathBuf {
@@ -98,6 +111,9 @@ impl Agent {
         command.arg("agent").arg("--config").arg(self.config());
         for attach in &self.attach {
             command.args(["--attach", attach]);
+        }
+        for address in &self.proxy {
+            command.args(["--proxy", address]);
         }
         command.arg("--pin").arg(self.pins()).arg("--state").arg(self.files.path().join("state"));
         command.arg("--socket").arg(self.socket());
