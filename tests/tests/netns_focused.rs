@@ -74,7 +74,7 @@ fn ask(target: SocketAddr, headers: &str, requests: usize) -> Result<Vec<Hello>>
             let mut buffer = [0; 1_024];
             let read = stream.read(&mut buffer)?;
             ensure!(read > 0, "closed early: {}", String::from_utf8_lossy(&answer));
-            answer.extend(&buffer[..read]);
+            answer.extend(buffer.iter().take(read));
         }
         let text = String::from_utf8(answer)?;
         answers.push(Hello::read(text.rsplit("\r\n").next().unwrap_or_default())?);

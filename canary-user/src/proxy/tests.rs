@@ -1,3 +1,4 @@
+//! The proxy with real servers and clients, and its parts by themselves.
 mod fixture;
 mod framing;
 mod headers;

@@ -41,7 +41,7 @@ impl Routes {
 pub struct Threads {
     routes: Routes,
     stop: watch::Sender<bool>,
-    threads: Vec<JoinHandle<()>>,
+    running: Vec<JoinHandle<()>>,
 }
 
 impl Threads {
@@ -75,7 +75,7 @@ impl Threads {
             };
             threads.push(thread::Builder::new().name(format!("canary-proxy-{number}")).spawn(work)?);
         }
-        Ok(Self { routes: Routes(Arc::new(Mutex::new(tables))), stop, threads })
+        Ok(Self { routes: Routes(Arc::new(Mutex::new(tables))), stop, running: threads })
     }
 
     /// Where rules are published.
@@ -87,7 +87,7 @@ impl Threads {
     /// Accepts nothing any more and waits until the open requests have ended, or their time is over.
     pub fn stop(self) {
         let _ = self.stop.send(true); // Threads that have ended need no telling.
-        for thread in self.threads {
+        for thread in self.running {
             let _ = thread.join();
         }
     }

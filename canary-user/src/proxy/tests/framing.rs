@@ -1,3 +1,4 @@
+//! What a watcher of bytes sees: heads, lengths, chunks, and what must not be passed on.
 use proptest::prelude::*;
 
 use crate::proxy::wire::framing::Framing;

@@ -1,3 +1,4 @@
+//! Changes of headers, and those that end at each hop.
 use std::collections::BTreeMap;
 
 use hyper::{HeaderMap, header::HeaderName};

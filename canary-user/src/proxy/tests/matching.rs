@@ -1,3 +1,4 @@
+//! Which requests match: tables, and a naive model beside them.
 use std::{borrow::Cow, collections::BTreeMap};
 
 use hyper::{HeaderMap, header::HeaderName};

@@ -1,3 +1,4 @@
+//! Where requests go: versions, answers, redirects, rewrites.
 use std::{collections::BTreeMap, time::Duration};
 
 use http_body_util::BodyExt;

@@ -1,3 +1,4 @@
+//! Bodies that are streamed, upgrades, HTTP/2.
 use std::{
     sync::{
         Arc,

@@ -1,3 +1,4 @@
+//! Counters and draws that outlive a change of the table.
 use std::collections::BTreeMap;
 
 use hyper::HeaderMap;
