@@ -54,6 +54,11 @@ fn walk(arguments: &[&str]) -> Result<()> {
 }
 
 #[test]
+fn the_focused_demo_walks() -> Result<()> {
+    walk(&["--focused", "--connections", "200", "-o", "json"])
+}
+
+#[test]
 fn the_demo_walks_by_tc() -> Result<()> {
     walk(&["--connections", "200", "-o", "json"])
 }

@@ -1,112 +1,13 @@
-//! The focused canary: the blog's second VirtualService, unchanged, on real servers. Who sees v2 is decided by a cookie.
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
+//! Who sees the canary is decided by the request: the blog's focused canary, end to end.
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use canary_tests::{
-    agent::{Agent, EndpointState},
-    resources::{Extras, PORT, write_endpoints, write_service},
-    server::Hello,
-    story::{Hook, Story, vip},
+    focused::{BY_COOKIE, FOCUSED, MEMBER, MEMBER_WITH_ANOTHER, STRANGER, stage, tally},
+    resources::{Extras, write_service},
+    story::{Hook, vip},
     tally::{Tally, Weights},
 };
-
-const SUBSETS: &str = "---
-apiVersion: networking.istio.io/v1alpha3
-kind: DestinationRule
-metadata:
-  name: helloworld
-spec:
-  host: helloworld
-  subsets:
-  - name: v1
-    labels:
-      version: v1
-  - name: v2
-    labels:
-      version: v2
-";
-
-/// As it is in the blog.
-const FOCUSED: &str = r#"apiVersion: networking.istio.io/v1alpha3
-kind: VirtualService
-metadata:
-  name: helloworld
-spec:
-  hosts:
-    - helloworld
-  http:
-  - match:
-    - headers:
-        cookie:
-          regex: "^(.*?;)?(email=[^;]*@some-company-name.com)(;.*)?$"
-    route:
-    - destination:
-        host: helloworld
-        subset: v1
-      weight: 50
-    - destination:
-        host: helloworld
-        subset: v2
-      weight: 50
-  - route:
-    - destination:
-        host: helloworld
-        subset: v1
-"#;
-
-/// One connection with `requests` requests, each with these headers; who answered.
-fn ask(target: SocketAddr, headers: &str, requests: usize) -> Result<Vec<Hello>> {
-    let mut stream = TcpStream::connect_timeout(&target, Duration::from_secs(5)).context("connect")?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let mut answers = Vec::new();
-    for number in 0..requests {
-        let last = number + 1 == requests;
-        let ending = if last { "close" } else { "keep-alive" };
-        let request =
-            format!("GET /hello HTTP/1.1\r\nHost: helloworld:{PORT}\r\n{headers}Connection: {ending}\r\n\r\n");
-        stream.write_all(request.as_bytes())?;
-        let mut answer = Vec::new();
-        while !answer.windows(6).any(|it| it == b"Hello ") || !answer.ends_with(b"\n") {
-            let mut buffer = [0; 1_024];
-            let read = stream.read(&mut buffer)?;
-            ensure!(read > 0, "closed early: {}", String::from_utf8_lossy(&answer));
-            answer.extend(buffer.iter().take(read));
-        }
-        let text = String::from_utf8(answer)?;
-        answers.push(Hello::read(text.rsplit("\r\n").next().unwrap_or_default())?);
-    }
-    Ok(answers)
-}
-
-fn tally(story: &Story, target: SocketAddr, headers: &str, connections: usize, each: usize) -> Result<Tally> {
-    let mut tally = Tally::default();
-    for _ in 0..connections {
-        for hello in story.client.run(|| ask(target, headers, each))?? {
-            tally.answered(hello);
-        }
-    }
-    Ok(tally)
-}
-
-/// Story and agent, with these routes in force.
-fn stage(hook: Hook, routes: &str) -> Result<(Story, Agent)> {
-    let story = Story::new(hook, 3, 1)?;
-    let mut agent = Agent::new(&story)?;
-    agent.listen_at(&["10.0.0.1:15001", "[fd00:1::1]:15001"]);
-    write_service(&agent.config(), Weights { v1: 1, v2: 0 }, &Extras::default())?;
-    std::fs::write(agent.config().join("routes.yaml"), format!("{routes}{SUBSETS}"))?;
-    write_endpoints(&agent.config(), &story.endpoints())?;
-    agent.start(&story)?;
-    let sockets: Vec<_> = story.endpoints().iter().map(|it| SocketAddr::new(it.v4.into(), PORT)).collect();
-    agent.wait_for(&sockets, &[EndpointState::Serving])?;
-    Ok((story, agent))
-}
-
-const MEMBER: &str = "cookie: email=ada@some-company-name.com; theme=dark\r\n";
 
 #[test]
 fn half_of_those_with_the_cookie_see_v2_and_nobody_else_does() -> Result<()> {
@@ -114,8 +15,7 @@ fn half_of_those_with_the_cookie_see_v2_and_nobody_else_does() -> Result<()> {
     for ipv6 in [false, true] {
         let with = tally(&story, vip(ipv6), MEMBER, 200, 1)?;
         assert!((99..=101).contains(&with.of("v1")) && with.answers() == 200, "{with:?}\n{}", agent.log());
-        for headers in ["", "cookie: email=eve@elsewhere.com\r\n", "cookie: sid=1; email=ada@some-company-name.com\r\n"]
-        {
+        for headers in ["", STRANGER, MEMBER_WITH_ANOTHER] {
             let without = tally(&story, vip(ipv6), headers, 50, 1)?;
             assert_eq!((without.of("v1"), without.answers()), (50, 50), "{headers}: {without:?}");
         }
@@ -148,5 +48,15 @@ fn without_rules_for_requests_new_connections_stay_in_the_kernel() -> Result<()>
     let plain = tally(&story, vip(false), "", 100, 1)?;
     assert!((49..=51).contains(&plain.of("v1")) && plain.answers() == 100, "{plain:?}");
     assert!(proxied()? <= before, "no new connection has come to the proxy");
+    Ok(())
+}
+
+#[test]
+fn a_parsed_cookie_is_found_wherever_it_stands() -> Result<()> {
+    let (story, _agent) = stage(Hook::Tc, BY_COOKIE)?;
+    let with = tally(&story, vip(false), MEMBER_WITH_ANOTHER, 100, 1)?;
+    assert!((49..=51).contains(&with.of("v1")) && with.answers() == 100, "{with:?}");
+    let without = tally(&story, vip(false), STRANGER, 50, 1)?;
+    assert_eq!((without.of("v1"), without.answers()), (50, 50), "{without:?}");
     Ok(())
 }

@@ -21,6 +21,9 @@ pub(crate) struct Options {
     /// Use the service's IPv6 address
     #[arg(long)]
     ipv6: bool,
+    /// Show the focused canary instead: who sees v2 is decided by a cookie
+    #[arg(long)]
+    focused: bool,
     /// `table` or `json`
     #[arg(short, long, default_value = "table", value_parser = ["table", "json"])]
     output: String,
@@ -37,8 +40,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .args(["--attach", &options.attach])
         .args(["--output", &options.output])
         .env("CANARY_BIN", release.join("canary"));
-    if options.ipv6 {
-        demo.arg("--ipv6");
+    for (flag, _) in [("--ipv6", options.ipv6), ("--focused", options.focused)].iter().filter(|(_, wanted)| *wanted) {
+        demo.arg(flag);
     }
     // Replaced, not started: ctrl-C and the exit code are the demo's own, and nobody returns to the prompt before it
     // has cleaned up.

@@ -1,4 +1,5 @@
 //! `demo`: the story of a canary, on real connections, with the weights checked at every step.
+mod focused;
 mod show;
 mod walk;
 
@@ -32,6 +33,9 @@ struct Options {
     /// Use the service's IPv6 address
     #[arg(long)]
     ipv6: bool,
+    /// Show the focused canary instead: who sees v2 is decided by a cookie
+    #[arg(long)]
+    focused: bool,
     /// How to print the result
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -54,6 +58,9 @@ fn main() -> ExitCode {
 /// Sets the stage, walks, and has cleaned up when it returns.
 fn run(options: &Options, show: &mut Show) -> Result<()> {
     let Options { connections, weights, attach: hook, ipv6, .. } = *options;
+    if options.focused {
+        return focused::walk(hook, ipv6, connections, show);
+    }
     show.say("making network namespaces for a client, a node, and pods of v1 (three) and v2 (one); starting the agent");
     let mut stage = Stage::new(&Setting { hook, ipv6, pods: (3, 1), weights, extras: Extras::default() })?;
     walk::walk(&mut stage, connections, weights, show)

@@ -1,0 +1,159 @@
+//! The focused canary: the blog's second VirtualService, unchanged, on real servers. Who sees v2 is decided by a cookie.
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    agent::{Agent, EndpointState},
+    resources::{Extras, PORT, write_endpoints, write_service},
+    server::Hello,
+    story::{Hook, Story},
+    tally::{Tally, Weights},
+};
+
+/// The subsets of helloworld.
+const SUBSETS: &str = "---
+apiVersion: networking.istio.io/v1alpha3
+kind: DestinationRule
+metadata:
+  name: helloworld
+spec:
+  host: helloworld
+  subsets:
+  - name: v1
+    labels:
+      version: v1
+  - name: v2
+    labels:
+      version: v2
+";
+
+/// The focused canary's routes, as they are in the blog.
+pub const FOCUSED: &str = r#"apiVersion: networking.istio.io/v1alpha3
+kind: VirtualService
+metadata:
+  name: helloworld
+spec:
+  hosts:
+    - helloworld
+  http:
+  - match:
+    - headers:
+        cookie:
+          regex: "^(.*?;)?(email=[^;]*@some-company-name.com)(;.*)?$"
+    route:
+    - destination:
+        host: helloworld
+        subset: v1
+      weight: 50
+    - destination:
+        host: helloworld
+        subset: v2
+      weight: 50
+  - route:
+    - destination:
+        host: helloworld
+        subset: v1
+"#;
+
+/// The same by a parsed cookie, wherever it stands among others.
+pub const BY_COOKIE: &str = r#"apiVersion: networking.istio.io/v1alpha3
+kind: VirtualService
+metadata:
+  name: helloworld
+  annotations:
+    canary.io/cookies: '[{"rule": "http[0]", "match": {"email": {"regex": ".*@some-company-name.com"}}}]'
+spec:
+  hosts:
+    - helloworld
+  http:
+  - route:
+    - destination:
+        host: helloworld
+        subset: v1
+      weight: 50
+    - destination:
+        host: helloworld
+        subset: v2
+      weight: 50
+  - route:
+    - destination:
+        host: helloworld
+        subset: v1
+"#;
+
+/// Headers of somebody for whom the canary is.
+pub const MEMBER: &str = "cookie: email=ada@some-company-name.com; theme=dark\r\n";
+/// The same, as a browser sends it that has another cookie, too.
+pub const MEMBER_WITH_ANOTHER: &str = "cookie: sid=1; email=ada@some-company-name.com\r\n";
+/// Headers of somebody else.
+pub const STRANGER: &str = "cookie: email=eve@elsewhere.com\r\n";
+
+/// One connection with `requests` requests, each with these headers; who answered.
+fn ask(target: SocketAddr, headers: &str, requests: usize) -> Result<Vec<Hello>> {
+    let mut stream = TcpStream::connect_timeout(&target, Duration::from_secs(5)).context("connect")?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut answers = Vec::new();
+    for number in 0..requests {
+        let last = number + 1 == requests;
+        let ending = if last { "close" } else { "keep-alive" };
+        let request =
+            format!("GET /hello HTTP/1.1\r\nHost: helloworld:{PORT}\r\n{headers}Connection: {ending}\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
+        let mut answer = Vec::new();
+        while !answer.windows(6).any(|it| it == b"Hello ") || !answer.ends_with(b"\n") {
+            let mut buffer = [0; 1_024];
+            let read = stream.read(&mut buffer)?;
+            ensure!(read > 0, "closed early: {}", String::from_utf8_lossy(&answer));
+            answer.extend(buffer.iter().take(read));
+        }
+        let text = String::from_utf8(answer)?;
+        answers.push(Hello::read(text.rsplit("\r\n").next().unwrap_or_default())?);
+    }
+    Ok(answers)
+}
+
+/// Opens connections one after the other, each with so many requests, and counts who answers.
+///
+/// # Errors
+/// When one fails.
+pub fn tally(story: &Story, target: SocketAddr, headers: &str, connections: u32, each: usize) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for _ in 0..connections {
+        for hello in story.client.run(|| ask(target, headers, each))?? {
+            tally.answered(hello);
+        }
+    }
+    Ok(tally)
+}
+
+/// Makes these the routes of helloworld.
+///
+/// # Errors
+/// When the directory cannot be written.
+pub fn write_routes(agent: &Agent, routes: &str) -> Result<()> {
+    let file = agent.config().join("routes.yaml");
+    std::fs::write(file.with_extension("new"), format!("{routes}{SUBSETS}"))?;
+    Ok(std::fs::rename(file.with_extension("new"), file)?)
+}
+
+/// Story and agent with a proxy, with these routes in force.
+///
+/// # Errors
+/// When something does not start.
+pub fn stage(hook: Hook, routes: &str) -> Result<(Story, Agent)> {
+    let story = Story::new(hook, 3, 1)?;
+    let mut agent = Agent::new(&story)?;
+    agent.listen_at(&["10.0.0.1:15001", "[fd00:1::1]:15001"]);
+    write_service(&agent.config(), Weights { v1: 1, v2: 0 }, &Extras::default())?;
+    write_routes(&agent, routes)?;
+    write_endpoints(&agent.config(), &story.endpoints())?;
+    agent.start(&story)?;
+    let sockets: Vec<_> = story.endpoints().iter().map(|it| SocketAddr::new(it.v4.into(), PORT)).collect();
+    agent.wait_for(&sockets, &[EndpointState::Serving])?;
+    Ok((story, agent))
+}
