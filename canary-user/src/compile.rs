@@ -58,7 +58,7 @@ pub struct ServiceReport {
     pub enforced: bool,
     /// Why it is not enforced.
     pub reason: Option<String>,
-    /// Its rules, in the order of the state's; empty when it is not enforced.
+    /// Its rules in order, those of `http` if the proxy follows them; empty when it is not enforced.
     pub rules: Vec<RuleReport>,
 }
 

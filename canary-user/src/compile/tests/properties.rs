@@ -6,12 +6,12 @@ use crate::{
     compile::{Compiled, ProxyAddresses},
     model::{Model, testing},
     source::Snapshot,
-    state::State,
+    state::{HttpAction, State},
 };
 
-/// Compiles without a proxy.
 fn compile(model: &Model, last: &State) -> Compiled {
-    crate::compile::compile(model, last, &ProxyAddresses::default())
+    let proxy: ProxyAddresses = ["192.0.2.1:15001".parse().unwrap()].into_iter().collect();
+    crate::compile::compile(model, last, &proxy)
 }
 
 /// Services, splits between their subsets, and Pods of them.
@@ -24,7 +24,9 @@ fn world() -> impl Strategy<Value = Vec<String>> {
             documents.push(format!("apiVersion: v1\nkind: Service\nmetadata: {{name: s{number}}}\nspec: {{clusterIP: 10.96.0.{number}, selector: {{app: s{number}}}, ports: [{{name: {port}, port: 80}}]}}"));
             documents.push(format!("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: s{number}}}\nspec: {{host: s{number}, subsets: [{{name: v1, labels: {{version: v1}}}}, {{name: v2, labels: {{version: v2}}}}]}}"));
             if routed {
-                documents.push(format!("apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: s{number}}}\nspec: {{hosts: [s{number}], http: [{{route: [{{destination: {{host: s{number}, subset: v1}}, weight: {v1}}}, {{destination: {{host: s{number}, subset: v2}}, weight: {v2}}}]}}]}}"));
+                // Some need the request, and so the proxy.
+                let first = if v1 % 3 == 0 { format!("{{match: [{{method: {{exact: GET}}}}], route: [{{destination: {{host: s{number}, subset: v2}}}}]}}, ") } else { String::new() };
+                documents.push(format!("apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: s{number}}}\nspec: {{hosts: [s{number}], http: [{first}{{route: [{{destination: {{host: s{number}, subset: v1}}, weight: {v1}}}, {{destination: {{host: s{number}, subset: v2}}, weight: {v2}}}]}}]}}"));
             }
             documents.extend(pods.iter().enumerate().map(|(index, version)| {
                 pod(&format!("s{number}"), &format!("v{version}"), &format!("10.1.{number}.{index}"))
@@ -77,6 +79,10 @@ proptest! {
         }
         for service in state.services.values() {
             prop_assert!(service.rules.last().is_some_and(|rule| rule.sources.is_empty()));
+            for rule in service.http.iter().flat_map(|http| &http.rules) {
+                let HttpAction::Route(route) = &rule.action else { continue };
+                prop_assert!(route.destinations.iter().all(|to| to.weight > 0 && service.versions.contains_key(&to.version)));
+            }
             for rule in &service.rules {
                 let sum: u64 = rule.split.weights.iter().map(|(_, weight)| u64::from(*weight)).sum();
                 prop_assert!((1..=u64::from(u32::MAX)).contains(&sum));
@@ -90,6 +96,7 @@ proptest! {
     fn no_text_makes_the_model_panic(text in "[a-z0-9.*:@ -]{0,12}", number in any::<i64>()) {
         let documents = [
             format!("apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: a}}\nspec: {{hosts: ['{text}'], http: [{{name: '{text}', match: [{{port: {number}}}], route: [{{destination: {{host: '{text}', subset: '{text}'}}, weight: {number}}}]}}], tls: [{{match: [{{sniHosts: ['{text}']}}]}}], tcp: [{{match: [{{destinationSubnets: ['{text}']}}]}}]}}"),
+            format!("apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: b, annotations: {{canary.io/cookies: '[{{\"rule\": \"http[0]\", \"match\": {{\"{text}\": {{\"regex\": \"{text}\"}}}}}}]'}}}}\nspec: {{hosts: [b], http: [{{match: [{{uri: {{regex: '{text}'}}, headers: {{'{text}': {{prefix: '{text}'}}}}}}], timeout: '{text}', headers: {{request: {{set: {{'{text}': '%{text}'}}}}}}, directResponse: {{status: {number}, body: {{bytes: '{text}'}}}}}}, {{redirect: {{uri: '{text}', port: {number}, redirectCode: {number}}}}}]}}"),
             format!("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: a}}\nspec: {{hosts: ['{text}'], addresses: ['{text}'], ports: [{{name: '{text}', number: {number}}}], resolution: STATIC, endpoints: [{{address: '{text}', weight: {number}}}]}}"),
             format!("apiVersion: v1\nkind: Service\nmetadata: {{name: a, annotations: {{canary.io/drain: '{text}'}}}}\nspec: {{clusterIP: '{text}', ports: [{{port: {number}, targetPort: '{text}'}}]}}"),
         ];

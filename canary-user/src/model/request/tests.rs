@@ -46,6 +46,7 @@ fn matches() {
                 "uri: {regex: 'a{1000}{1000}{1000}'}",
                 "CAN0001 spec.http[0].match[0].uri.regex: `a{1000}{1000}{1000}` is not a regular expression: ",
             ),
+            ("uri: {regex: '(?x)a # b'}", "CAN0001 spec.http[0].match[0].uri.regex: `(?x)a # b` is not a regular"),
             (
                 "uri: {regex: '*'}",
                 "CAN0001 spec.http[0].match[0].uri.regex: `*` is not a regular expression: repetition operator",

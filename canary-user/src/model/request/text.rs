@@ -89,7 +89,8 @@ fn check_regex(text: &str) -> Result<(), Problem> {
     if length > REGEX_LENGTH {
         return Err(Problem::RegexLong { length, limit: REGEX_LENGTH });
     }
-    Regex::new(text).map(drop).map_err(|error| {
+    // By itself, and as it is applied: to the whole text. With `(?x)` a comment may swallow the end of the latter.
+    Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$"))).map(drop).map_err(|error| {
         // The library draws the place over several lines; the last one says what is wrong.
         let why = error.to_string();
         let why = why.lines().last().unwrap_or_default();
