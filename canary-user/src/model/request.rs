@@ -153,7 +153,7 @@ impl HttpMatch {
     pub(crate) fn needs(&self) -> Option<&'static str> {
         let request = &self.request;
         let tests = [
-            ("uri", request.uri.is_some()),
+            ("uri", request.uri.as_ref().is_some_and(|uri| !is_any(uri))),
             ("method", request.method.is_some()),
             ("authority", request.authority.is_some()),
             ("scheme", request.scheme.is_some()),
@@ -163,6 +163,11 @@ impl HttpMatch {
         ];
         tests.iter().find(|(_, needed)| *needed).map(|(field, _)| *field)
     }
+}
+
+/// Whether a test of the path holds for every request. It is no test then, but says what a rewrite replaces: all of it.
+fn is_any(uri: &Text) -> bool {
+    matches!(uri, Text::Regex(regex) if regex == ".*")
 }
 
 /// Milliseconds; `None` for 0, which Istio has for "no timeout".

@@ -102,7 +102,7 @@ fn in_kernel<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
 fn by_proxy<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
     let mut found = Vec::new();
     for named in named(scope) {
-        let Some(matches) = alternatives(scope, named.rule, named.policy) else { continue };
+        let Some((matches, last)) = alternatives(scope, named.rule, named.policy) else { continue };
         let goal = match &named.rule.action {
             HttpAction::Route { route, .. } => Goal::Route(route),
             HttpAction::Redirect(_) | HttpAction::Answer { .. } => Goal::Answer,
@@ -112,7 +112,6 @@ fn by_proxy<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
                 return Err(Refused::new(&scope.route.meta, field, refusal));
             }
         };
-        let last = matches.is_empty();
         found.push(named.candidate(None, goal, matches));
         if last {
             break;
@@ -167,26 +166,37 @@ fn clients_of(scope: &Scope<'_, '_>, entry: &HttpMatch) -> Option<Who> {
     }
 }
 
-/// The requests that a rule is for: empty for every request, `None` when it is for nobody.
-fn alternatives(scope: &Scope<'_, '_>, rule: &HttpRule, policy: Option<&RulePolicy>) -> Option<Vec<RequestMatch>> {
+/// The requests that a rule is for, as alternatives, and whether that is every request; `None` when it is for nobody.
+fn alternatives(
+    scope: &Scope<'_, '_>,
+    rule: &HttpRule,
+    policy: Option<&RulePolicy>,
+) -> Option<(Vec<RequestMatch>, bool)> {
     let every = RequestMatch::default();
-    let mut written: Vec<(Who, &RequestMatch)> = Vec::new();
+    let mut written: Vec<(Who, &RequestMatch, bool)> = Vec::new();
     if rule.matches.is_empty() {
-        written.push((Who::Everybody, &every));
+        written.push((Who::Everybody, &every, true));
     }
-    written.extend(rule.matches.iter().filter_map(|entry| Some((clients_of(scope, entry)?, &entry.request))));
+    let entries = rule.matches.iter();
+    written
+        .extend(entries.filter_map(|entry| Some((clients_of(scope, entry)?, &entry.request, entry.needs().is_none()))));
+    // What is replaced is what the first alternative that holds has matched.
+    let replaces = matches!(&rule.action, HttpAction::Route { rewrite, .. } if rewrite.uri.is_some());
     let mut found = Vec::with_capacity(written.len());
-    for (who, request) in written {
+    for (who, request, any) in written {
         let sources = match narrow(who, policy, scope.family) {
             Who::Everybody => Vec::new(),
             Who::Only(none) if none.is_empty() => continue,
             Who::Only(sources) => merged(sources),
         };
-        let request = RequestMatch { sources, cookies: rule.cookies.clone(), ..request.clone() };
-        if request == every {
-            return Some(Vec::new());
+        let all = any && sources.is_empty() && rule.cookies.is_empty();
+        if all && !(replaces && (*request != every || !found.is_empty())) {
+            return Some((Vec::new(), true));
         }
-        found.push(request);
+        found.push(RequestMatch { sources, cookies: rule.cookies.clone(), ..request.clone() });
+        if all {
+            return Some((found, true));
+        }
     }
-    (!found.is_empty()).then_some(found)
+    (!found.is_empty()).then_some((found, false))
 }

@@ -144,6 +144,7 @@ fn every_action_and_change() {
         ("directResponse: {status: 200, body: {string: hello}}", "200 \"hello\""),
         ("directResponse: {status: 200, body: {bytes: aGVsbG8=}}", "200 \"hello\""),
         ("V2, rewrite: {uri: /b, authority: b}", "{v2:1} uri=/b authority=b"),
+        ("V2, rewrite: {authority: b}", "{v2:1} authority=b"),
         ("V2, timeout: 1.5s", "{v2:1} 1500ms"),
         ("V2, timeout: 1m1ms", "{v2:1} 60001ms"),
         ("V2, timeout: 0s", "{v2:1}"),
@@ -206,6 +207,27 @@ fn which_rules_make_it_a_matter_of_the_proxy() {
             "no rule for the rest: the proxy answers 404",
             "{match: [{uri: {exact: /a}}], V2}",
             Some("http[0]<uri=/a> {v2:1}"),
+        ),
+        ("any path is no test", "{match: [{uri: {regex: '.*'}}], V1}, {match: [{uri: {exact: /a}}], V2}", None),
+        (
+            "an alternative for everybody makes the others needless",
+            "{match: [{uri: {exact: /a}}], V1}, {match: [{uri: {exact: /b}}, {uri: {regex: '.*'}}], V2}, {V1}",
+            Some("http[0]<uri=/a> {v1:1}; http[1] {v2:1}"),
+        ),
+        (
+            "but not where it matters what a rewrite replaces",
+            "{match: [{uri: {exact: /a}}], V1}, {match: [{uri: {prefix: /b}}, {uri: {regex: '.*'}}], V2, rewrite: {uri: /c}}, {V1}",
+            Some("http[0]<uri=/a> {v1:1}; http[1]<uri^/b | uri~.*> {v2:1} uri=/c"),
+        ),
+        (
+            "nor for the whole path",
+            "{match: [{uri: {exact: /a}}], V1}, {match: [{uri: {regex: '.*'}}], V2, rewrite: {uri: /c}}",
+            Some("http[0]<uri=/a> {v1:1}; http[1]<uri~.*> {v2:1} uri=/c"),
+        ),
+        (
+            "which / is not",
+            "{match: [{uri: {exact: /a}}], V1}, {match: [{uri: {prefix: /}}], V2, rewrite: {uri: /c}}, {V1}",
+            Some("http[0]<uri=/a> {v1:1}; http[1] {v2:1} uri=/c"),
         ),
         ("a redirect for everybody", "{redirect: {uri: /a}}, {V1}", Some("http[0] 301 uri=/a")),
         (

@@ -69,7 +69,6 @@ pub(super) fn check(raw: raw::StringMatch, place: Place) -> Result<Option<Text>,
         (_, Some(text), _, Place::Uri) if text.is_empty() || text == "/" => Ok(None),
         (_, Some(text), ..) if text.is_empty() => Err((".prefix", Problem::Empty)),
         (_, Some(text), ..) => Ok(Some(Text::Prefix(text))),
-        (_, _, Some(text), Place::Uri) if text == ".*" => Ok(None),
         // No regular expression, but Istio's word for "whatever it is".
         (_, _, Some(text), Place::Other) if text == "*" => Ok(Some(Text::Present)),
         (_, _, Some(text), _) => match check_regex(&text) {
