@@ -40,8 +40,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .args(["--attach", &options.attach])
         .args(["--output", &options.output])
         .env("CANARY_BIN", release.join("canary"));
-    for (flag, _) in [("--ipv6", options.ipv6), ("--focused", options.focused)].iter().filter(|(_, wanted)| *wanted) {
-        demo.arg(flag);
+    if options.ipv6 {
+        demo.arg("--ipv6");
+    }
+    if options.focused {
+        demo.arg("--focused");
     }
     // Replaced, not started: ctrl-C and the exit code are the demo's own, and nobody returns to the prompt before it
     // has cleaned up.
