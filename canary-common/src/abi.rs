@@ -241,6 +241,19 @@ map_type! {
         pub bytes_out: u64,
     }
 }
+impl Counts {
+    /// Counts a packet: from a client, or an answer.
+    #[inline(always)]
+    pub fn packet(&mut self, bytes: u32, reply: bool) {
+        if reply {
+            self.packets_out += 1;
+            self.bytes_out += u64::from(bytes);
+        } else {
+            self.packets_in += 1;
+            self.bytes_in += u64::from(bytes);
+        }
+    }
+}
 map_type! {
     /// What a dry run saw. `u32::MAX` in a slot: it did not come that far.
     pub struct Trace {

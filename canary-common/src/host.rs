@@ -250,15 +250,7 @@ impl Tables for HostTables {
         self.count(version, endpoint, |counts| counts.flows += 1);
     }
     fn count_packet(&self, version: u32, endpoint: u32, bytes: u32, reply: bool) {
-        self.count(version, endpoint, |counts| {
-            if reply {
-                counts.packets_out += 1;
-                counts.bytes_out += u64::from(bytes);
-            } else {
-                counts.packets_in += 1;
-                counts.bytes_in += u64::from(bytes);
-            }
-        });
+        self.count(version, endpoint, |counts| counts.packet(bytes, reply));
     }
     fn decided(&self, decision: &Decision) {
         self.decision.set(Some(*decision));

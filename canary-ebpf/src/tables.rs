@@ -5,7 +5,7 @@ use aya_ebpf::{
 };
 use canary_common::{
     abi::{
-        Counts, Endpoint, Flow, FlowKey, FragmentKey, Group, Leaf, Node, Rule, ServiceKey, Settings, Split, TICK_SHIFT,
+        Endpoint, Flow, FlowKey, FragmentKey, Group, Leaf, Node, Rule, ServiceKey, Settings, Split, TICK_SHIFT,
         Version, flow_state,
     },
     packet::Headers,
@@ -305,17 +305,8 @@ impl<const LIVE: bool> Tables for Maps<LIVE> {
         if !LIVE {
             return;
         }
-        let packet = |counts: &mut Counts| {
-            if reply {
-                counts.packets_out += 1;
-                counts.bytes_out += u64::from(bytes);
-            } else {
-                counts.packets_in += 1;
-                counts.bytes_in += u64::from(bytes);
-            }
-        };
-        count(&VERSION_COUNTS, version, packet);
-        count(&ENDPOINT_COUNTS, endpoint, packet);
+        count(&VERSION_COUNTS, version, |counts| counts.packet(bytes, reply));
+        count(&ENDPOINT_COUNTS, endpoint, |counts| counts.packet(bytes, reply));
     }
     #[inline(always)]
     fn decided(&self, decision: &Decision) {

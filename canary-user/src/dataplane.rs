@@ -1,5 +1,5 @@
 //! The kernel's side of the agent: loads or adopts the programs, observes the maps, writes plans. Only module with aya.
-pub(crate) mod address;
+mod address;
 mod attach;
 mod clsact;
 mod device;

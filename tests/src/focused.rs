@@ -9,28 +9,11 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{
     agent::{Agent, EndpointState},
-    resources::{Extras, PORT, write_endpoints, write_service},
+    resources::{Extras, PORT, SUBSETS, write_endpoints, write_service},
     server::Hello,
     story::{Hook, Story},
     tally::{Tally, Weights},
 };
-
-/// The subsets of helloworld.
-const SUBSETS: &str = "---
-apiVersion: networking.istio.io/v1alpha3
-kind: DestinationRule
-metadata:
-  name: helloworld
-spec:
-  host: helloworld
-  subsets:
-  - name: v1
-    labels:
-      version: v1
-  - name: v2
-    labels:
-      version: v2
-";
 
 /// The focused canary's routes, as they are in the blog.
 pub const FOCUSED: &str = r#"apiVersion: networking.istio.io/v1alpha3
@@ -61,30 +44,14 @@ spec:
 "#;
 
 /// The same by a parsed cookie, wherever it stands among others.
-pub const BY_COOKIE: &str = r#"apiVersion: networking.istio.io/v1alpha3
-kind: VirtualService
-metadata:
-  name: helloworld
-  annotations:
-    canary.io/cookies: '[{"rule": "http[0]", "match": {"email": {"regex": ".*@some-company-name.com"}}}]'
-spec:
-  hosts:
-    - helloworld
-  http:
-  - route:
-    - destination:
-        host: helloworld
-        subset: v1
-      weight: 50
-    - destination:
-        host: helloworld
-        subset: v2
-      weight: 50
-  - route:
-    - destination:
-        host: helloworld
-        subset: v1
-"#;
+#[must_use]
+pub fn by_cookie() -> String {
+    let test = r#"[{"rule": "http[0]", "match": {"email": {"regex": ".*@some-company-name.com"}}}]"#;
+    let named = format!("  name: helloworld\n  annotations:\n    canary.io/cookies: '{test}'\nspec:");
+    let (before, after) = FOCUSED.split_once("  - match:").unwrap_or_default();
+    let (_, route) = after.split_once("    route:").unwrap_or_default();
+    format!("{before}  - route:{route}").replace("  name: helloworld\nspec:", &named)
+}
 
 /// Headers of somebody for whom the canary is.
 pub const MEMBER: &str = "cookie: email=ada@some-company-name.com; theme=dark\r\n";

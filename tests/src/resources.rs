@@ -91,6 +91,23 @@ spec:
     )
 }
 
+/// The subsets of helloworld, behind its routes.
+pub(crate) const SUBSETS: &str = "---
+apiVersion: networking.istio.io/v1alpha3
+kind: DestinationRule
+metadata:
+  name: helloworld
+spec:
+  host: helloworld
+  subsets:
+  - name: v1
+    labels:
+      version: v1
+  - name: v2
+    labels:
+      version: v2
+";
+
 fn routes(weights: Weights, extras: &Extras) -> String {
     let Weights { v1, v2 } = weights;
     let drain = extras.drain.map_or_else(String::new, |drain| format!("    canary.io/drain: {drain}\n"));
@@ -115,21 +132,7 @@ metadata:
         host: helloworld
         subset: v2
       weight: {v2} # the canary
----
-apiVersion: networking.istio.io/v1alpha3
-kind: DestinationRule
-metadata:
-  name: helloworld
-spec:
-  host: helloworld
-  subsets:
-  - name: v1
-    labels:
-      version: v1
-  - name: v2
-    labels:
-      version: v2
-"
+{SUBSETS}"
     )
 }
 

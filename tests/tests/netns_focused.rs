@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use canary_tests::{
-    focused::{BY_COOKIE, FOCUSED, MEMBER, MEMBER_WITH_ANOTHER, STRANGER, stage, tally},
+    focused::{FOCUSED, MEMBER, MEMBER_WITH_ANOTHER, STRANGER, by_cookie, stage, tally},
     resources::{Extras, write_service},
     story::{Hook, vip},
     tally::{Tally, Weights},
@@ -53,7 +53,7 @@ fn without_rules_for_requests_new_connections_stay_in_the_kernel() -> Result<()>
 
 #[test]
 fn a_parsed_cookie_is_found_wherever_it_stands() -> Result<()> {
-    let (story, _agent) = stage(Hook::Tc, BY_COOKIE)?;
+    let (story, _agent) = stage(Hook::Tc, &by_cookie())?;
     let with = tally(&story, vip(false), MEMBER_WITH_ANOTHER, 100, 1)?;
     assert!((49..=51).contains(&with.of("v1")) && with.answers() == 100, "{with:?}");
     let without = tally(&story, vip(false), STRANGER, 50, 1)?;

@@ -1,6 +1,7 @@
 //! Addresses between the maps' words and Rust's types.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+pub(crate) use canary_common::host::image::addr as words;
 use canary_common::{
     abi::{Addr, ServiceKey},
     packet::{TCP, UDP},
@@ -8,19 +9,6 @@ use canary_common::{
 use ipnet::IpNet;
 
 use crate::state::{Frontend, Protocol};
-
-/// Words of an address, IPv4 mapped into IPv6.
-pub(crate) fn words(addr: IpAddr) -> Addr {
-    let octets = match addr {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    };
-    let mut words = [0; 4];
-    for (word, bytes) in words.iter_mut().zip(octets.as_chunks::<4>().0) {
-        *word = u32::from_ne_bytes(*bytes);
-    }
-    words
-}
 
 /// The address of words, IPv4 unmapped.
 pub(crate) fn addr(words: Addr) -> IpAddr {

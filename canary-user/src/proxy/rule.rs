@@ -12,6 +12,7 @@ use canary_common::{
     abi::{FlowKey, LEAF},
     build::{Tree, name_hash, tree},
     choose,
+    host::image::addr as words,
 };
 use hyper::{StatusCode, body::Bytes, header::HeaderValue};
 
@@ -21,9 +22,8 @@ use super::{
     matching::{CompiledMatch, Matched, matches},
     view::RequestView,
 };
-use crate::{
-    dataplane::address::words,
-    state::{Choosing, DeadVersion, HeaderChanges, HttpAction, HttpRoute, HttpRule, Redirect, Service, ServiceId},
+use crate::state::{
+    Choosing, DeadVersion, HeaderChanges, HttpAction, HttpRoute, HttpRule, Redirect, Service, ServiceId,
 };
 
 /// A rule that is compiled. Shared between tables as long as it stays the same.

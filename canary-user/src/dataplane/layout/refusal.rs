@@ -41,10 +41,4 @@ impl LayoutError {
     pub(super) fn full(object: String) -> impl FnOnce(Full) -> Self {
         move |Full { what, limit }| Self::Full { object, what, limit }
     }
-
-    /// May it be different after the next pass? What a change gives up is free only then.
-    #[must_use]
-    pub const fn may_pass(&self) -> bool {
-        matches!(self, Self::Full { .. })
-    }
 }

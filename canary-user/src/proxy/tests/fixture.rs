@@ -2,7 +2,10 @@
 use std::{
     convert::Infallible,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -192,4 +195,21 @@ impl Raw {
         self.0.read_exact(&mut body).await.unwrap();
         (status, String::from_utf8(body).unwrap())
     }
+}
+
+/// Passes connections on to `behind`, and counts them.
+pub(super) async fn counting(behind: SocketAddr) -> (SocketAddr, Arc<AtomicU32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let front = listener.local_addr().unwrap();
+    let accepted = Arc::new(AtomicU32::new(0));
+    let counted = accepted.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut near, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Relaxed);
+            let mut far = TcpStream::connect(behind).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+        }
+    });
+    (front, accepted)
 }

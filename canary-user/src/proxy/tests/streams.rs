@@ -20,7 +20,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::fixture::{Raw, Reply, at, named, proxy, route, rule, server, state, text};
+use super::fixture::{Raw, Reply, at, counting, named, proxy, route, rule, server, state, text};
 use crate::state::State;
 
 fn to_v1(endpoint: std::net::SocketAddr) -> State {
@@ -125,24 +125,13 @@ async fn an_upgrade_becomes_a_tunnel() {
 
 #[tokio::test]
 async fn http2_reaches_the_endpoint_with_trailers() {
-    let connections = Arc::new(AtomicU32::new(0));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let front = listener.local_addr().unwrap();
     let behind = server(true, |request: Request<Incoming>| async move {
         assert_eq!(request.uri().authority().unwrap(), "web");
         assert_eq!(request.headers()["te"], "trailers");
         echo(request).await
     });
     let behind = behind.await;
-    let counted = connections.clone();
-    tokio::spawn(async move {
-        loop {
-            let (mut near, _) = listener.accept().await.unwrap();
-            counted.fetch_add(1, Relaxed);
-            let mut far = TcpStream::connect(behind).await.unwrap();
-            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
-        }
-    });
+    let (front, connections) = counting(behind).await;
     let proxy = proxy(&to_v1(front)).await;
     let stream = TokioIo::new(TcpStream::connect(proxy.address).await.unwrap());
     let (mut client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
@@ -193,19 +182,7 @@ async fn a_stale_connection_is_tried_once_more_when_it_does_no_harm() {
 
 #[tokio::test]
 async fn endpoints_keep_their_connections() {
-    let accepted = Arc::new(AtomicU32::new(0));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let front = listener.local_addr().unwrap();
-    let behind = named("v1").await;
-    let counted = accepted.clone();
-    tokio::spawn(async move {
-        loop {
-            let (mut near, _) = listener.accept().await.unwrap();
-            counted.fetch_add(1, Relaxed);
-            let mut far = TcpStream::connect(behind).await.unwrap();
-            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
-        }
-    });
+    let (front, accepted) = counting(named("v1").await).await;
     let proxy = proxy(&to_v1(front)).await;
     for _ in 0..10 {
         let mut client = Raw::to(&proxy).await;

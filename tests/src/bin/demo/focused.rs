@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use canary_tests::{
-    focused::{BY_COOKIE, FOCUSED, MEMBER, MEMBER_WITH_ANOTHER, STRANGER, stage, tally, write_routes},
+    focused::{FOCUSED, MEMBER, MEMBER_WITH_ANOTHER, STRANGER, by_cookie, stage, tally, write_routes},
     story::{Hook, vip},
     tally::Weights,
 };
@@ -30,7 +30,7 @@ pub(super) fn walk(hook: Hook, ipv6: bool, connections: u32, show: &mut Show) ->
     step("people without a cookie", "no header", "", NONE)?;
     step("people of somewhere else", "cookie: email=eve@elsewhere.com", STRANGER, NONE)?;
     step("the regular expression misses a cookie behind another one", another, MEMBER_WITH_ANOTHER, NONE)?;
-    write_routes(&agent, BY_COOKIE)?;
+    write_routes(&agent, &by_cookie())?;
     agent.call(&["status"])?;
     let started = Instant::now();
     while tally(&story, vip(ipv6), MEMBER_WITH_ANOTHER, 2, 1)?.of("v2") == 0 {
