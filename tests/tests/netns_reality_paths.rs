@@ -32,6 +32,12 @@ fn load(namespace: &Namespace, target: SocketAddr, protocol: Protocol, connectio
     namespace.run(|| run(Load { protocol, ..Load::tcp(target, connections) }, &Progress::new()))?
 }
 
+/// A line for `ip` that makes an interface find its neighbours anew. Not those that it is just looking for: the kernel
+/// would answer what waits for them with "no route to host", with or without a load balancer.
+fn forget_neighbours(interface: &str) -> String {
+    format!("neigh flush dev {interface} nud reachable nud stale nud delay\n")
+}
+
 /// While connections go through the virtual address: connections to the same pods directly, by TCP and UDP, from the
 /// client and from the node, pings everywhere, and neighbours that have to be found anew.
 #[test]
@@ -52,8 +58,8 @@ fn what_is_not_for_the_virtual_address_is_untouched() -> Result<()> {
             for from in [&*stage.story.client, &stage.story.node] {
                 probe::ping(from, address, 5)?;
             }
-            stage.story.client.ip("neigh flush dev eth0\n")?;
-            stage.story.node.ip(&format!("neigh flush dev {FRONT}\n"))?;
+            stage.story.client.ip(&forget_neighbours("eth0"))?;
+            stage.story.node.ip(&forget_neighbours(FRONT))?;
         }
         let gateway = if ipv6 { "fd00:1::1" } else { "10.0.0.1" };
         probe::ping(&stage.story.client, gateway.parse()?, 5)?;
