@@ -3,6 +3,7 @@
 //! The way of a request: [`server`] has the connection, `exchange` takes one request through: [`table`] finds the rule
 //! by [`matching`] and draws version and endpoint, [`headers`] makes the changes, `upstream` sends it on. Bodies are
 //! streamed, never kept. [`counts`] has what became of them.
+mod begun;
 mod body;
 pub mod counts;
 mod exchange;

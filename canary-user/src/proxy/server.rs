@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{
+    begun::Begun,
     exchange::Connection,
     table::RouteTable,
     tunnel::Tunnel,
@@ -63,6 +64,8 @@ pub async fn serve(
     settings: Settings,
 ) {
     let pool = Arc::new(Pool::default());
+    // All connections have the listener's address, unless it listens at every address of the host.
+    let local = listener.local_addr().ok().filter(|local| !local.ip().is_unspecified());
     let mut connections = JoinSet::new();
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -86,7 +89,7 @@ pub async fn serve(
             }
         };
         let client = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let frontend = stream.local_addr().ok().and_then(|local| frontend_of(peer, local));
+        let frontend = local.or_else(|| stream.local_addr().ok()).and_then(|local| frontend_of(peer, local));
         let connection = Arc::new(Connection {
             table: table.clone(),
             pool: pool.clone(),
@@ -118,9 +121,9 @@ async fn converse(
     mut stop: watch::Receiver<bool>,
     settings: Settings,
 ) -> Ended {
-    stream.set_nodelay(true)?;
+    let mut stream = Begun::new(stream);
     let multiplexed = tokio::select! {
-        sniffed = timeout(settings.head, speaks_http2(&stream)) => sniffed??,
+        sniffed = timeout(settings.head, speaks_http2(&mut stream)) => sniffed??,
         () = stopped(&mut stop) => return Ok(()), // It has not asked for anything.
     };
     if multiplexed {
@@ -130,22 +133,15 @@ async fn converse(
     }
 }
 
-/// Looks at the first bytes, without taking them.
-async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
-    let mut bytes = [0; PREFACE.len()];
-    loop {
-        let len = stream.peek(&mut bytes).await?;
-        let got = bytes.get(..len).unwrap_or_default();
-        if len == PREFACE.len() || len == 0 || !PREFACE.starts_with(got) {
-            return Ok(got == PREFACE);
-        }
-        // `P`, perhaps of `POST`: nothing tells of the next byte as long as this one is not taken.
-        sleep(Duration::from_millis(1)).await;
-    }
+/// Looks at the first bytes.
+async fn speaks_http2(stream: &mut Begun) -> io::Result<bool> {
+    // More of them as long as they may become the preface.
+    while stream.more().await? && stream.first().len() < PREFACE.len() && PREFACE.starts_with(stream.first()) {}
+    Ok(stream.first().starts_with(PREFACE))
 }
 
 async fn take_turns(
-    stream: TcpStream,
+    stream: Begun,
     connection: Arc<Connection>,
     mut stop: watch::Receiver<bool>,
     settings: Settings,
@@ -173,7 +169,7 @@ async fn take_turns(
     Ok(())
 }
 
-async fn multiplex(stream: TcpStream, connection: Arc<Connection>, mut stop: watch::Receiver<bool>) -> Ended {
+async fn multiplex(stream: Begun, connection: Arc<Connection>, mut stop: watch::Receiver<bool>) -> Ended {
     let service = service_fn(move |request| connection.answer(request));
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

@@ -99,6 +99,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(named)?;
     socket.set_reuseaddr(true).map_err(named)?;
     socket.set_reuseport(true).map_err(named)?;
+    socket.set_nodelay(true).map_err(named)?; // Accepted sockets have it from here.
     socket.bind(address).map_err(named)?;
     socket.listen(BACKLOG).map_err(named)
 }

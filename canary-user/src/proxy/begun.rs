@@ -1,0 +1,98 @@
+//! A connection whose first bytes were looked at: they are read again, by whoever speaks its protocol.
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+/// Bytes that are taken at a time while looking. The head of most requests fits.
+const LOOK: usize = 4 << 10;
+
+thread_local! {
+    // Connections keep what came, not room for what could come.
+    static ROOM: RefCell<[u8; LOOK]> = const { RefCell::new([0; LOOK]) };
+}
+
+/// A stream, and what was read of it.
+#[derive(Debug)]
+pub(super) struct Begun {
+    first: Vec<u8>,
+    stream: TcpStream,
+}
+
+impl Begun {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { first: Vec::new(), stream }
+    }
+
+    /// What has been read.
+    pub(super) fn first(&self) -> &[u8] {
+        &self.first
+    }
+
+    /// Waits for bytes and reads them; false at the end of the stream.
+    pub(super) async fn more(&mut self) -> io::Result<bool> {
+        loop {
+            self.stream.readable().await?;
+            let read = ROOM.with_borrow_mut(|room| {
+                let len = self.stream.try_read(room)?;
+                self.first.extend_from_slice(room.get(..len).unwrap_or_default());
+                Ok(len > 0)
+            });
+            match read {
+                Err(error) if is_pending(&error) => {}
+                read => return read,
+            }
+        }
+    }
+}
+
+fn is_pending(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+impl AsyncRead for Begun {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.first.is_empty() {
+            return Pin::new(&mut this.stream).poll_read(cx, buf);
+        }
+        let len = this.first.len().min(buf.remaining());
+        let rest = this.first.split_off(len);
+        buf.put_slice(&this.first);
+        this.first = rest;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Begun {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
