@@ -3,11 +3,12 @@ use std::{
     cell::RefCell,
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
@@ -48,6 +49,21 @@ impl Begun {
             match read {
                 Err(error) if is_pending(&error) => {}
                 read => return read,
+            }
+        }
+    }
+
+    /// Writes what the end of the stream will follow at once: the kernel waits for it, and sends both in one packet.
+    pub(super) fn poll_write_last(&self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            let written = self.stream.try_io(Interest::WRITABLE, || {
+                let nothing = &mut SendAncillaryBuffer::default();
+                Ok(sendmsg(&self.stream, bufs, nothing, SendFlags::MORE | SendFlags::NOSIGNAL)?)
+            });
+            match written {
+                Err(error) if is_pending(&error) => {}
+                written => return Poll::Ready(written),
             }
         }
     }

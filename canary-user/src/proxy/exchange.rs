@@ -51,10 +51,12 @@ impl Connection {
         let hold = this.control.hold();
         async move {
             let single = request.version() < Version::HTTP_2;
+            let last = request.version() == Version::HTTP_11 && headers::closes(request.headers());
             let (mut answer, close) = this.route(request).await;
             *answer.version_mut() = if single { Version::HTTP_11 } else { Version::HTTP_2 };
-            if close && single && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if (close || last) && single && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                this.control.closing();
             }
             Ok(answer.map(|body| body.holding(hold)))
         }

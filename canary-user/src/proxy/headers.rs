@@ -107,6 +107,11 @@ pub(super) fn restore_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(UPGRADE, protocol);
 }
 
+/// Whether the connection is to end with this message.
+pub(super) fn closes(headers: &HeaderMap) -> bool {
+    listed(headers, &CONNECTION, "close")
+}
+
 /// Whether a list in a header has a word, in any case.
 fn listed(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());

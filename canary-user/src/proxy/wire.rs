@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use self::framing::Framing;
+use super::begun::Begun;
 
 pub(super) mod framing;
 
@@ -25,6 +26,7 @@ pub(super) mod framing;
 pub(super) struct Control {
     active: AtomicUsize,
     raw: AtomicBool,
+    closing: AtomicBool,
 }
 
 /// As long as it lives, a request is being answered: silence is no idleness.
@@ -40,6 +42,16 @@ impl Control {
     /// From here on the bytes are no HTTP.
     pub(super) fn raw(&self) {
         self.raw.store(true, Relaxed);
+    }
+
+    /// The connection ends with the answer that is under way.
+    pub(super) fn closing(&self) {
+        self.closing.store(true, Relaxed);
+    }
+
+    /// What is left to write is the end of the connection's last answer.
+    fn finished(&self) -> bool {
+        self.closing.load(Relaxed) && self.active.load(Relaxed) == 0 && !self.raw.load(Relaxed)
     }
 }
 
@@ -60,8 +72,8 @@ pub(super) struct Limits {
 
 /// A client's connection.
 #[derive(Debug)]
-pub(super) struct Wire<T> {
-    inner: T,
+pub(super) struct Wire {
+    inner: Begun,
     framing: Framing,
     control: Arc<Control>,
     limits: Limits,
@@ -70,8 +82,8 @@ pub(super) struct Wire<T> {
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T> Wire<T> {
-    pub(super) fn new(inner: T, control: Arc<Control>, limits: Limits) -> Self {
+impl Wire {
+    pub(super) fn new(inner: Begun, control: Arc<Control>, limits: Limits) -> Self {
         Self { inner, framing: Framing::default(), control, limits, since: Instant::now(), sleep: None }
     }
 
@@ -104,7 +116,7 @@ impl<T> Wire<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
+impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
@@ -128,10 +140,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
+impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.written();
+        if this.control.finished() {
+            return this.inner.poll_write_last(cx, &[io::IoSlice::new(buf)]);
+        }
         Pin::new(&mut this.inner).poll_write(cx, buf)
     }
 
@@ -142,6 +157,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.written();
+        if this.control.finished() {
+            return this.inner.poll_write_last(cx, bufs);
+        }
         Pin::new(&mut this.inner).poll_write_vectored(cx, bufs)
     }
 
@@ -158,7 +176,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
     }
 }
 
-impl<T> Wire<T> {
+impl Wire {
     fn written(&mut self) {
         if self.framing.between() {
             self.since = Instant::now();

@@ -211,3 +211,56 @@ async fn events_come_as_they_are_sent() {
     client.hear("event 0\n\r\n").await;
     client.hear("event 1\n\r\n").await; // Later than the idle time: an open answer is not idle.
 }
+
+/// What a connection says until its end, a read at a time.
+async fn reads(mut stream: TcpStream) -> Vec<Vec<u8>> {
+    let mut reads = vec![];
+    let mut buffer = [0; 4096];
+    while let Ok(len @ 1..) = stream.read(&mut buffer).await {
+        reads.push(buffer[..len].to_vec());
+    }
+    reads
+}
+
+#[tokio::test]
+async fn first_bytes_may_come_in_pieces() {
+    let proxy = proxy(&to_v1(named("v1").await)).await;
+    for pieces in [
+        ["P", "UT / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n"],
+        ["PRI * HTTP/2.0\r", "\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"],
+    ] {
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        for piece in pieces {
+            stream.write_all(piece.as_bytes()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        stream.shutdown().await.unwrap();
+        let heard = reads(stream).await.concat();
+        if pieces[0] == "P" {
+            assert!(heard.starts_with(b"HTTP/1.1 200 OK\r\n") && heard.ends_with(b"v1"), "{heard:?}");
+        } else {
+            assert_eq!(heard.get(3), Some(&4), "a frame with settings: {heard:?}");
+        }
+    }
+}
+
+/// The last answer of a connection goes out with the end of the stream, and nothing waits for a second packet.
+#[tokio::test]
+async fn the_last_answer_is_not_held_back() {
+    let large = vec![b'x'; 1 << 20];
+    let body = large.clone();
+    let endpoint = server(false, move |request: Request<Incoming>| {
+        let body = if request.uri().path() == "/large" { body.clone() } else { b"small".to_vec() };
+        async { text(body) }
+    });
+    let proxy = proxy(&to_v1(endpoint.await)).await;
+    for (path, body) in [("/large", &large[..]), ("/", b"small")] {
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let heard = reads(stream).await.concat();
+        assert!(heard.windows(19).any(|it| it == b"connection: close\r\n"), "{path}");
+        assert!(heard.ends_with(body), "{path}: {} bytes", heard.len());
+    }
+}
