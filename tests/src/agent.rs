@@ -149,6 +149,12 @@ impl Agent {
         Ok(())
     }
 
+    /// Its process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.running.as_ref().map(Running::id)
+    }
+
     /// Runs `canary --socket … ARGUMENTS` and returns what it prints.
     ///
     /// # Errors

@@ -86,6 +86,12 @@ impl Running {
         Self(child)
     }
 
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// The program.
     pub fn child(&mut self) -> &mut Child {
         &mut self.0

@@ -1,14 +1,20 @@
-//! `cargo xtask bench`: nanoseconds per packet of canary's program beside the yardstick's reference programs.
+//! `cargo xtask bench`: nanoseconds per packet of canary's program beside the yardstick's reference programs, and
+//! ([`http`]) microseconds per request beside other balancers.
+mod http;
+
 use std::{collections::BTreeMap, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::{process, setup};
 
 /// How to measure.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Interleaved rounds; the table shows the median of them
     #[arg(long, default_value_t = 11)]
     rounds: u32,
@@ -29,6 +35,13 @@ pub(crate) struct Options {
     output: String,
 }
 
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Microseconds of CPU per request and connection, latencies and memory: canary in the kernel and with its proxy
+    /// beside nftables, HAProxy, nginx and Envoy on the same work
+    Http(http::Options),
+}
+
 /// One program in one case: what a packet costs net of the harness (`r0`), and beside `r2` in the same round.
 #[derive(Debug, PartialEq)]
 struct Figure {
@@ -40,6 +53,9 @@ struct Figure {
 
 /// Measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if let Some(What::Http(options)) = &options.what {
+        return http::run(options);
+    }
     let environment = setup::run()?;
     let clang = clang()?;
     let release = setup::build(&environment, "canary (release)", &["--bin", "provision", "--release"])?;

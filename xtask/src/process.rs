@@ -57,6 +57,14 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs `command`, whose stdout is our result.
+pub(crate) fn run_for_results(command: &mut Command) -> Result<()> {
+    let name = shown(command);
+    let status = command.stdin(Stdio::null()).status().with_context(|| format!("cannot start `{name}`"))?;
+    ensure!(status.success(), "`{name}` failed: {status}");
+    Ok(())
+}
+
 /// Runs `command`, with its stdout sent to our stderr: our stdout belongs to results.
 pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
     let name = shown(command);

@@ -45,7 +45,7 @@ pub(crate) fn run() -> Result<Environment> {
     environment.set(TOOLCHAIN_VARIABLE, &toolchain);
     environment.set("PATH", path_with_llvm(&toolchain)?);
     step("bpf-linker", || bpf_linker(&environment))?;
-    step("programs that tests call", programs)?;
+    packages("programs that tests call", &PROGRAMS)?;
     step("bpffs", bpffs)?;
     Ok(environment)
 }
@@ -199,21 +199,24 @@ fn bpf_linker(environment: &Environment) -> Result<String> {
     Ok(format!("{BPF_LINKER}, installed"))
 }
 
-fn programs() -> Result<String> {
-    let missing: Vec<&str> =
-        PROGRAMS.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
-    if missing.is_empty() {
-        return Ok("there".to_owned());
-    }
-    apt_install(&missing)?;
-    Ok(format!("installed {}", missing.join(", ")))
-}
-
 /// `program` on `PATH`, or where Debian keeps an administrator's programs.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let also = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(also).map(|entry| entry.join(program)).find(|file| file.is_file())
+}
+
+/// Brings programs that are not there; each with its Debian package.
+pub(crate) fn packages(what: &str, programs: &[(&str, &str)]) -> Result<()> {
+    step(what, || {
+        let missing: Vec<&str> =
+            programs.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
+        if missing.is_empty() {
+            return Ok("there".to_owned());
+        }
+        apt_install(&missing)?;
+        Ok(format!("installed {}", missing.join(", ")))
+    })
 }
 
 fn apt_install(packages: &[&str]) -> Result<()> {

@@ -97,7 +97,22 @@ impl AsyncWrite for Begun {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        let stream = Pin::new(&mut self.get_mut().stream);
+        let len: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if len > LOOK {
+            return stream.poll_write_vectored(cx, bufs);
+        }
+        // A head and a short body: to copy them together is cheaper than to have the kernel gather them.
+        ROOM.with_borrow_mut(|room| {
+            let mut rest = &mut room[..];
+            for buf in bufs {
+                if let Some((here, behind)) = std::mem::take(&mut rest).split_at_mut_checked(buf.len()) {
+                    here.copy_from_slice(buf);
+                    rest = behind;
+                }
+            }
+            stream.poll_write(cx, room.get(..len).unwrap_or_default())
+        })
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,5 +1,5 @@
 //! One request: from its head to the head of its answer.
-use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc};
 
 use hyper::{
     Method, Request, Response, StatusCode, Uri, Version,
@@ -148,10 +148,11 @@ impl Connection {
         if let Some(protocol) = upgrade {
             headers::restore_upgrade(&mut head.headers, protocol);
         }
-        let sent = self.pool.send(endpoint, Request::from_parts(head, Body::passed(body, None)));
+        // In one place for both: a future that moves into another is held twice, and this is the largest one.
+        let mut sent = pin!(self.pool.send(endpoint, Request::from_parts(head, Body::passed(body, None))));
         let sent = match way.rule.timeout {
             None => sent.await,
-            Some(limit) => match tokio::time::timeout(limit, sent).await {
+            Some(limit) => match tokio::time::timeout(limit, sent.as_mut()).await {
                 Ok(sent) => sent,
                 Err(_) => return failed(Flag::UT),
             },

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::body::Body;
+use super::{begun::Begun, body::Body};
 
 /// Longest time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -138,7 +138,7 @@ impl Pool {
         let stream = connect(endpoint).await.map_err(Failure::Connect)?;
         let (mut sender, connection) = http1::Builder::new()
             .max_buf_size(super::server::HEAD_BYTES)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Begun::new(stream)))
             .await
             .map_err(Failure::of)?;
         tokio::spawn(async move {
