@@ -3,11 +3,13 @@
 //! [`netns`] makes namespaces and runs things in them, [`story`] puts a client, a node and pods together, [`server`]
 //! and [`load`] are the two ends of a connection, [`resources`] is what a user would write, [`agent`] runs the real
 //! `canary` on it, [`stage`] is all of that together, [`tally`] judges what arrived. [`cleanup`] leaves nothing behind.
+//! [`clients`] has services whose servers and clients others have written.
 //! [`focused`] is the story's second half, where a cookie decides.
 //! [`kernel`] runs the programs on single packets, [`probe`] looks at what happens to connections and frames in detail.
 pub mod agent;
 pub mod background;
 pub mod cleanup;
+pub mod clients;
 pub mod focused;
 pub mod kernel;
 pub mod load;

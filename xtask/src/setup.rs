@@ -26,8 +26,18 @@ const BPFFS: &str = "/sys/fs/bpf";
 /// A download that takes longer than this is treated as one that does not work.
 const DOWNLOAD: Duration = Duration::from_mins(5);
 
-/// Programs that tests call, and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 3] = [("ip", "iproute2"), ("curl", "curl"), ("ethtool", "ethtool")];
+/// Programs that tests call, or modules of the distribution's Python, and the Debian packages that hold them.
+const PROGRAMS: [(&str, &str); 9] = [
+    ("ip", "iproute2"),
+    ("curl", "curl"),
+    ("ethtool", "ethtool"),
+    ("h2load", "nghttp2-client"),
+    ("nghttpd", "nghttp2-server"),
+    ("python:grpc", "python3-grpcio"),
+    ("python:httpx", "python3-httpx"),
+    ("python:h2", "python3-h2"),
+    ("python:websockets", "python3-websockets"),
+];
 
 /// Sets everything up. The result is for every command that builds.
 pub(crate) fn run() -> Result<Environment> {
@@ -199,6 +209,16 @@ fn bpf_linker(environment: &Environment) -> Result<String> {
     Ok(format!("{BPF_LINKER}, installed"))
 }
 
+fn is_there(program: &str) -> bool {
+    match program.strip_prefix("python:") {
+        None => find(program).is_some(),
+        Some(module) => {
+            let mut import = Command::new("/usr/bin/python3");
+            process::output(import.args(["-c", &format!("import {module}")])).is_some()
+        }
+    }
+}
+
 /// `program` on `PATH`, or where Debian keeps an administrator's programs.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -210,7 +230,7 @@ fn find(program: &str) -> Option<PathBuf> {
 pub(crate) fn packages(what: &str, programs: &[(&str, &str)]) -> Result<()> {
     step(what, || {
         let missing: Vec<&str> =
-            programs.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
+            programs.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
         if missing.is_empty() {
             return Ok("there".to_owned());
         }
