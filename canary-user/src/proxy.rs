@@ -10,6 +10,7 @@ mod exchange;
 pub mod headers;
 pub mod matching;
 mod own;
+mod retry;
 mod rule;
 pub mod server;
 pub mod table;

@@ -11,11 +11,13 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 mod http;
+mod policy;
 
 pub use http::{
     HeaderChanges, HeaderOperations, Http, HttpAction, HttpDestination, HttpRoute, HttpRule, Redirect, RequestMatch,
     Rewrite, Text,
 };
+pub use policy::{HttpPolicy, Percentage, Retries, RetryOn};
 
 /// A transport protocol that canary balances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -99,7 +99,7 @@ pub(super) fn rule(
     };
     let headers = written.headers.clone();
     let (name, matches) = (candidate.name, candidate.matches);
-    Some(HttpRule { name, matches, action, headers, timeout_ms: written.timeout_ms })
+    Some(HttpRule { name, matches, action, headers, timeout_ms: written.timeout_ms, policy: written.policy.clone() })
 }
 
 /// Versions with a share, in the order of names. One that is listed twice has the sum, unless its headers differ.

@@ -8,11 +8,12 @@ use super::{
     traffic_policy::nanoseconds,
     virtual_service::SourceMatch,
 };
-use crate::state::{HeaderChanges, RequestMatch, Rewrite, Text};
+use crate::state::{HeaderChanges, HttpPolicy, RequestMatch, Rewrite, Text};
 
 mod answer;
 pub(super) mod cookies;
 mod headers;
+mod retries;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -36,7 +37,16 @@ pub(crate) struct HttpRule {
     /// Fields that only the proxy follows, by their names under the rule, such as `route[1].headers`.
     pub(crate) proxied: Vec<String>,
     /// Fields that nothing follows, of whose kind there are others that the proxy does, in the same way.
-    pub(crate) not_followed: Vec<String>,
+    pub(crate) not_followed: Vec<NotFollowed>,
+    pub(crate) policy: HttpPolicy,
+}
+
+/// A field of a rule that the proxy does not follow.
+#[derive(Debug, Clone)]
+pub(crate) struct NotFollowed {
+    /// Its name under the rule.
+    pub(crate) field: String,
+    pub(crate) why: &'static str,
 }
 
 /// What an HTTP rule does.
@@ -87,8 +97,13 @@ impl HttpRule {
         let timeout_ms = raw.timeout.as_deref().and_then(|text| read_timeout(text, path, faults));
         let mut proxied = Vec::new();
         let mut not_followed = Vec::new();
-        let given = [("headers", raw.headers.is_some()), ("timeout", raw.timeout.is_some())];
+        let given = [
+            ("headers", raw.headers.is_some()),
+            ("timeout", raw.timeout.is_some()),
+            ("retries", raw.retries.is_some()),
+        ];
         proxied.extend(given.iter().filter(|(_, is_set)| *is_set).map(|(field, _)| (*field).to_owned()));
+        let policy = HttpPolicy { retries: retries::read(raw.retries.take(), path, &mut not_followed, faults) };
         let headers = read_changes(raw.headers.take(), path, "headers", &mut not_followed, faults);
         let action = if let Some(redirect) = raw.redirect {
             HttpAction::Redirect(RedirectTo::read(redirect, &format!("{path}.redirect"), faults)?)
@@ -112,7 +127,7 @@ impl HttpRule {
         };
         let name = raw.name.filter(|name| !name.is_empty());
         let cookies = BTreeMap::new();
-        Some(Self { name, matches, cookies, action, headers, timeout_ms, proxied, not_followed })
+        Some(Self { name, matches, cookies, action, headers, timeout_ms, proxied, not_followed, policy })
     }
 
     /// Whether it goes by this name or stands at this position (`http[0]`).
@@ -172,18 +187,21 @@ fn is_any(uri: &Text) -> bool {
 
 /// Milliseconds; `None` for 0, which Istio has for "no timeout".
 fn read_timeout(text: &str, path: &str, faults: &mut Faults) -> Option<u64> {
-    let milliseconds = match nanoseconds(text) {
-        Some(0.0) => return None,
-        Some(length) => length / 1e6,
-        None => 0.0,
-    };
-    if !(1.0..1e15).contains(&milliseconds) {
-        let expected = "a duration of at least 1ms, such as 3s";
-        faults.push(format!("{path}.timeout"), Problem::Value { value: text.into(), expected });
+    if nanoseconds(text) == Some(0.0) {
         return None;
     }
+    faults.take(&format!("{path}.timeout"), milliseconds(text))
+}
+
+/// Reads a duration, to the millisecond.
+fn milliseconds(text: &str) -> Result<u64, Problem> {
+    let milliseconds = nanoseconds(text).map_or(0.0, |length| length / 1e6);
+    if !(1.0..1e15).contains(&milliseconds) {
+        let expected = "a duration of at least 1ms, such as 3s";
+        return Err(Problem::Value { value: text.into(), expected });
+    }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 1 to 1e15, as checked above")]
-    Some(milliseconds.round() as u64)
+    Ok(milliseconds.round() as u64)
 }
 
 fn read_rewrite(raw: raw::HttpRewrite, path: &str, proxied: &mut Vec<String>, faults: &mut Faults) -> Rewrite {

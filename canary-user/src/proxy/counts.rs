@@ -9,7 +9,7 @@ use std::{
 
 use hyper::StatusCode;
 
-use super::Flag;
+use super::{Flag, retry::Budget};
 use crate::state::ServiceId;
 
 /// What is counted for itself.
@@ -30,8 +30,11 @@ pub struct Count {
     pub requests: u64,
     /// Answers by the first digit of their status, `1xx` first.
     pub classes: [u64; 5],
-    /// Requests without an endpoint's answer, in the order of [`Flag::ALL`].
+    /// Requests without an endpoint's answer, in the order of [`Flag::ALL`]; [`Flag::URX`] comes beside another one, or
+    /// beside an answer that is passed on.
     pub flags: [u64; Flag::ALL.len()],
+    /// Attempts after the first one.
+    pub retries: u64,
 }
 
 /// Counts that go on. They only grow.
@@ -40,6 +43,7 @@ pub(super) struct Tally {
     requests: AtomicU64,
     classes: [AtomicU64; 5],
     flags: [AtomicU64; Flag::ALL.len()],
+    pub(super) retries: Budget,
 }
 
 impl Tally {
@@ -48,7 +52,22 @@ impl Tally {
             requests: self.requests.load(Relaxed),
             classes: self.classes.each_ref().map(|it| it.load(Relaxed)),
             flags: self.flags.each_ref().map(|it| it.load(Relaxed)),
+            retries: self.retries.spent(),
         }
+    }
+
+    /// Counts a flag.
+    pub(super) fn note(&self, flag: Flag) {
+        if let Some(flag) = self.flags.get(flag.index()) {
+            flag.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Requests that are not answered yet: adding up is for those who seldom ask.
+    pub(super) fn open(&self) -> u64 {
+        let Count { requests, classes, flags, .. } = self.read();
+        let ended = classes.iter().chain(flags.get(Flag::DC.index())).sum();
+        requests.saturating_sub(ended)
     }
 }
 
@@ -95,16 +114,16 @@ impl OnTheWay {
         if let Some(class) = class.and_then(|class| tally.classes.get(class)) {
             class.fetch_add(1, Relaxed);
         }
-        if let Some(flag) = flag.and_then(|flag| tally.flags.get(flag.index())) {
-            flag.fetch_add(1, Relaxed);
+        if let Some(flag) = flag {
+            tally.note(flag);
         }
     }
 }
 
 impl Drop for OnTheWay {
     fn drop(&mut self) {
-        if let Some(flag) = self.tally.as_ref().and_then(|tally| tally.flags.get(Flag::DC.index())) {
-            flag.fetch_add(1, Relaxed);
+        if let Some(tally) = &self.tally {
+            tally.note(Flag::DC);
         }
     }
 }

@@ -16,6 +16,7 @@ use super::{
     headers, matching,
     matching::Matched,
     own,
+    retry::Attempts,
     rule::{Action, Destination, Ends, Route, Rule},
     server::HEADERS,
     table::{RouteTable, Service},
@@ -148,8 +149,10 @@ impl Connection {
         if let Some(protocol) = upgrade {
             headers::restore_upgrade(&mut head.headers, protocol);
         }
+        let attempts =
+            Attempts { pool: &self.pool, endpoints, tally: &way.destination.tally, retry: way.rule.retry.as_ref() };
         // In one place for both: a future that moves into another is held twice, and this is the largest one.
-        let mut sent = pin!(self.pool.send(endpoint, Request::from_parts(head, Body::passed(body, None))));
+        let mut sent = pin!(attempts.send(endpoint, Request::from_parts(head, Body::passed(body, None))));
         let sent = match way.rule.timeout {
             None => sent.await,
             Some(limit) => match tokio::time::timeout(limit, sent.as_mut()).await {
@@ -157,20 +160,12 @@ impl Connection {
                 Err(_) => return failed(Flag::UT),
             },
         };
-        let mut answer = match sent {
+        if sent.exhausted {
+            way.destination.tally.note(Flag::URX);
+        }
+        let mut answer = match sent.sent {
             Ok(answer) => answer,
-            Err(Failure::Connect(error)) => {
-                tracing::debug!(%error, %endpoint, "cannot connect to an endpoint");
-                return failed(Flag::UF);
-            }
-            Err(Failure::Ended(error)) => {
-                tracing::debug!(%error, %endpoint, "an endpoint did not answer");
-                return failed(Flag::UC);
-            }
-            Err(Failure::Client(error)) => {
-                tracing::debug!(%error, client = %ends.client, "a request's body broke off");
-                return (own::plain(StatusCode::BAD_REQUEST, Bytes::new()), None);
-            }
+            Err(why) => return unanswered(&why, sent.endpoint, ends.client, sent.exhausted),
         };
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(client) = client else { return failed(Flag::UC) }; // Nobody asked for it.
@@ -203,6 +198,30 @@ impl Way<'_> {
         self.destination.headers.response.apply(answer);
         self.rule.headers.response.apply(answer);
     }
+}
+
+/// What the client is told when no endpoint answers.
+fn unanswered(why: &Failure, endpoint: SocketAddr, client: SocketAddr, exhausted: bool) -> Outcome {
+    let flag = match why {
+        Failure::Connect(error) => {
+            tracing::debug!(%error, %endpoint, "cannot connect to an endpoint");
+            Flag::UF
+        }
+        Failure::Ended(error) => {
+            tracing::debug!(%error, %endpoint, "an endpoint did not answer");
+            Flag::UC
+        }
+        Failure::Slow => Flag::UT,
+        Failure::Client(error) => {
+            tracing::debug!(%error, %client, "a request's body broke off");
+            return (own::plain(StatusCode::BAD_REQUEST, Bytes::new()), None);
+        }
+    };
+    let mut answer = own::failure(flag);
+    if exhausted {
+        own::exhausted(&mut answer);
+    }
+    (answer, Some(flag))
 }
 
 fn counted(count: OnTheWay, (answer, flag): Outcome) -> Response<Body> {

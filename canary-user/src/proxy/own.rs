@@ -26,11 +26,13 @@ pub enum Flag {
     UT,
     /// The client went away before the answer.
     DC,
+    /// All attempts that the rule allows have failed; beside the reason of the last one.
+    URX,
 }
 
 impl Flag {
     /// All of them, in the order of [`Self::index`].
-    pub const ALL: [Self; 7] = [Self::NR, Self::UH, Self::NC, Self::UF, Self::UC, Self::UT, Self::DC];
+    pub const ALL: [Self; 8] = [Self::NR, Self::UH, Self::NC, Self::UF, Self::UC, Self::UT, Self::DC, Self::URX];
 
     /// Place in [`Self::ALL`].
     #[must_use]
@@ -49,6 +51,7 @@ impl Flag {
             Self::UC => "UC",
             Self::UT => "UT",
             Self::DC => "DC",
+            Self::URX => "URX",
         }
     }
 
@@ -56,7 +59,7 @@ impl Flag {
         match self {
             Self::NR => StatusCode::NOT_FOUND,
             Self::UT => StatusCode::GATEWAY_TIMEOUT,
-            Self::UH | Self::NC | Self::UF | Self::UC | Self::DC => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UH | Self::NC | Self::UF | Self::UC | Self::DC | Self::URX => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -66,6 +69,14 @@ pub(super) fn failure(flag: Flag) -> Response<Body> {
     let mut answer = plain(flag.status(), Bytes::new());
     answer.headers_mut().insert(FLAGS, HeaderValue::from_static(flag.name()));
     answer
+}
+
+/// Says that a failure is the last one of all attempts that there may be.
+pub(super) fn exhausted(failure: &mut Response<Body>) {
+    let flags = failure.headers().get(FLAGS).and_then(|flag| flag.to_str().ok());
+    if let Some(flags) = flags.and_then(|flag| HeaderValue::from_str(&format!("{flag},{}", Flag::URX.name())).ok()) {
+        failure.headers_mut().insert(FLAGS, flags);
+    }
 }
 
 /// A status, perhaps with words.

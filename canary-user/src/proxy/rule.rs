@@ -20,6 +20,7 @@ use super::{
     counts::Tally,
     headers::CompiledOperations,
     matching::{CompiledMatch, Matched, matches},
+    retry::Retry,
     view::RequestView,
 };
 use crate::state::{
@@ -36,6 +37,7 @@ pub(super) struct Rule {
     pub(super) action: Action,
     pub(super) headers: Changes,
     pub(super) timeout: Option<Duration>,
+    pub(super) retry: Option<Retry>,
 }
 
 /// Changes of headers on the way there and back.
@@ -104,6 +106,7 @@ impl Rule {
             action,
             headers: Changes::new(&source.headers),
             timeout: source.timeout_ms.map(Duration::from_millis),
+            retry: source.policy.retries.as_ref().map(Retry::new),
             effective,
             source: source.clone(),
         }

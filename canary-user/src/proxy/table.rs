@@ -146,6 +146,7 @@ fn for_requests(rule: &state::Rule) -> HttpRule {
         }),
         headers: state::HeaderChanges::default(),
         timeout_ms: None,
+        policy: state::HttpPolicy::default(),
     }
 }
 

@@ -3,6 +3,7 @@ mod fixture;
 mod framing;
 mod headers;
 mod matching;
+mod retries;
 mod routing;
 mod streams;
 mod table;

@@ -10,7 +10,7 @@ use std::{
 use hyper::{
     Request, Response, Version,
     body::{Body as _, Bytes},
-    client::conn::{http1, http2},
+    client::conn::{TrySendError, http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
@@ -40,6 +40,27 @@ pub(super) enum Failure {
     Ended(hyper::Error),
     /// What the client sends is not HTTP.
     Client(hyper::Error),
+    /// The time for one attempt was over.
+    Slow,
+}
+
+/// A failure, and the request if nothing of it was sent.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    pub(super) why: Failure,
+    pub(super) unsent: Option<Box<Request<Body>>>,
+}
+
+impl Unanswered {
+    /// Nothing of the request was sent.
+    fn unsent(why: Failure, request: Request<Body>) -> Self {
+        Self { why, unsent: Some(Box::new(request)) }
+    }
+
+    fn of(mut error: TrySendError<Request<Body>>) -> Self {
+        let unsent = error.take_message().map(Box::new);
+        Self { why: Failure::of(error.into_error()), unsent }
+    }
 }
 
 impl Failure {
@@ -99,7 +120,7 @@ impl Pool {
         self: &Arc<Self>,
         endpoint: SocketAddr,
         request: Request<Body>,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<Response<Body>, Unanswered> {
         if request.version() == Version::HTTP_2 {
             self.send_shared(endpoint, request).await
         } else {
@@ -122,7 +143,7 @@ impl Pool {
         self: &Arc<Self>,
         endpoint: SocketAddr,
         mut request: Request<Body>,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<Response<Body>, Unanswered> {
         if let Some(mut sender) = self.take(endpoint) {
             let again = repeatable(&request);
             match sender.try_send_request(request).await {
@@ -131,22 +152,26 @@ impl Pool {
                 // does no harm.
                 Err(mut error) => match error.take_message().or(again) {
                     Some(unsent) => request = unsent,
-                    None => return Err(Failure::of(error.into_error())),
+                    None => return Err(Unanswered { why: Failure::of(error.into_error()), unsent: None }),
                 },
             }
         }
-        let stream = connect(endpoint).await.map_err(Failure::Connect)?;
-        let (mut sender, connection) = http1::Builder::new()
-            .max_buf_size(super::server::HEAD_BYTES)
-            .handshake(TokioIo::new(Begun::new(stream)))
-            .await
-            .map_err(Failure::of)?;
+        let stream = match connect(endpoint).await {
+            Ok(stream) => stream,
+            Err(error) => return Err(Unanswered::unsent(Failure::Connect(error), request)),
+        };
+        let shaken =
+            http1::Builder::new().max_buf_size(super::server::HEAD_BYTES).handshake(TokioIo::new(Begun::new(stream))).await;
+        let (mut sender, connection) = match shaken {
+            Ok(both) => both,
+            Err(error) => return Err(Unanswered::unsent(Failure::of(error), request)),
+        };
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, %endpoint, "endpoint's connection ended badly");
             }
         });
-        let answer = sender.send_request(request).await.map_err(Failure::of)?;
+        let answer = sender.try_send_request(request).await.map_err(Unanswered::of)?;
         Ok(self.lease(endpoint, sender, answer))
     }
 
@@ -173,7 +198,11 @@ impl Pool {
         None
     }
 
-    async fn send_shared(&self, endpoint: SocketAddr, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
+    async fn send_shared(
+        &self,
+        endpoint: SocketAddr,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Unanswered> {
         let known = self.shared.lock().unwrap_or_else(PoisonError::into_inner).get(&endpoint).cloned();
         if let Some(mut sender) = known.filter(|sender| !sender.is_closed()) {
             let again = repeatable(&request);
@@ -181,12 +210,15 @@ impl Pool {
                 Ok(answer) => return Ok(answer.map(|body| Body::passed(body, None))),
                 Err(mut error) => match error.take_message().or(again) {
                     Some(unsent) => request = unsent,
-                    None => return Err(Failure::of(error.into_error())),
+                    None => return Err(Unanswered { why: Failure::of(error.into_error()), unsent: None }),
                 },
             }
         }
-        let mut sender = self.connect_shared(endpoint).await?;
-        let answer = sender.send_request(request).await.map_err(Failure::of)?;
+        let mut sender = match self.connect_shared(endpoint).await {
+            Ok(sender) => sender,
+            Err(why) => return Err(Unanswered::unsent(why, request)),
+        };
+        let answer = sender.try_send_request(request).await.map_err(Unanswered::of)?;
         Ok(answer.map(|body| Body::passed(body, None)))
     }
 
@@ -232,10 +264,15 @@ fn repeatable(request: &Request<Body>) -> Option<Request<Body>> {
     if !request.method().is_idempotent() || !request.body().is_end_stream() {
         return None;
     }
+    Some(copy(request))
+}
+
+/// A copy of a request without a body.
+pub(super) fn copy(request: &Request<Body>) -> Request<Body> {
     let mut copy = Request::new(Body::of(Bytes::new()));
     copy.method_mut().clone_from(request.method());
     copy.uri_mut().clone_from(request.uri());
     copy.headers_mut().clone_from(request.headers());
     *copy.version_mut() = request.version();
-    Some(copy)
+    copy
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Choosing, DeadVersion};
+use super::{Choosing, DeadVersion, HttpPolicy};
 
 /// The HTTP rules of one service port, as written; no rule matches: 404.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub struct HttpRule {
     pub headers: HeaderChanges,
     /// Until the whole answer's head is there, in milliseconds; `None` waits.
     pub timeout_ms: Option<u64>,
+    /// Retries and the like.
+    #[serde(default)]
+    pub policy: HttpPolicy,
 }
 
 /// What becomes of a request.

@@ -24,19 +24,21 @@ pub(super) fn candidates<'a>(
     };
     for candidate in &found.list {
         let Some(rule) = candidate.http else { continue };
-        let (fields, why) = if found.proxied {
-            (&rule.not_followed, "canary fills nothing in for `%…%`")
-        } else {
-            (
-                &rule.proxied,
-                "none of its rules needs the request, so the kernel splits its connections and sees no requests",
-            )
+        let mut warn = |field: &str, why| {
+            diagnostics.push(not_enforced(scope, &format!("{}.{field}", candidate.field), why));
         };
-        diagnostics
-            .extend(fields.iter().map(|field| not_enforced(scope, &format!("{}.{field}", candidate.field), why)));
+        if found.proxied {
+            rule.not_followed.iter().for_each(|it| warn(&it.field, it.why));
+        } else {
+            rule.proxied.iter().for_each(|field| warn(field, IN_KERNEL));
+        }
     }
     Ok(found)
 }
+
+/// Why what only the proxy does is not done.
+const IN_KERNEL: &str =
+    "none of its rules needs the request, so the kernel splits its connections and sees no requests";
 
 fn not_enforced(scope: &Scope<'_, '_>, field: &str, why: &str) -> Diagnostic {
     let name = field.rsplit('.').next().unwrap_or(field);

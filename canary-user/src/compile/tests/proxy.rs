@@ -6,6 +6,7 @@ use crate::{
 };
 
 mod edges;
+mod policy;
 
 const V1: &str = "route: [{destination: {host: reviews, subset: v1}}]";
 const V2: &str = "route: [{destination: {host: reviews, subset: v2}}]";
@@ -39,7 +40,8 @@ fn rule(rule: &HttpRule) -> String {
     let matches = if matches.is_empty() { String::new() } else { format!("<{}>", matches.join(" | ")) };
     let changes = changes(&rule.headers);
     let timeout = rule.timeout_ms.map(|ms| format!(" {ms}ms")).unwrap_or_default();
-    format!("{}{matches} {}{changes}{timeout}", rule.name, action(&rule.action))
+    let policy = policy::told(&rule.policy);
+    format!("{}{matches} {}{changes}{timeout}{policy}", rule.name, action(&rule.action))
 }
 
 fn action(action: &HttpAction) -> String {
@@ -280,7 +282,8 @@ fn what_the_proxy_does_is_reported_only_where_there_is_none() {
     assert_eq!(http(&by_proxy), "http[0]<method=GET> {v2:1}; http[1] {v1:1 <-a} uri=/b >a=b 3000ms");
     // And what it does not do is, in any case.
     let cases = [
-        ("retries: {attempts: 3}", "retries"),
+        ("retries: {attempts: 3, retryRemoteLocalities: true}", "retries.retryRemoteLocalities"),
+        ("retries: {attempts: 3, retryOn: 'retriable-headers,5xx'}", "retries.retryOn"),
         ("fault: {delay: {fixedDelay: 5s}}", "fault"),
         ("mirror: {host: reviews}", "mirror"),
         ("mirrors: [{destination: {host: reviews}}]", "mirrors"),

@@ -19,6 +19,17 @@ pub(in crate::model) struct HttpRoute {
     pub(in crate::model) rewrite: Option<HttpRewrite>,
     pub(in crate::model) headers: Option<Headers>,
     pub(in crate::model) timeout: Option<String>,
+    pub(in crate::model) retries: Option<HttpRetry>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::model) struct HttpRetry {
+    pub(in crate::model) attempts: Option<i64>,
+    pub(in crate::model) per_try_timeout: Option<String>,
+    pub(in crate::model) retry_on: Option<String>,
+    pub(in crate::model) retry_ignore_previous_hosts: Option<bool>,
+    pub(in crate::model) backoff: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,6 +1,7 @@
 //! Headers: names, and what is changed about them.
 use std::collections::BTreeMap;
 
+use super::NotFollowed;
 use crate::{
     model::{
         problem::{Faults, Problem},
@@ -35,7 +36,7 @@ pub(super) fn read_changes(
     raw: Option<raw::Headers>,
     path: &str,
     field: &str,
-    not_followed: &mut Vec<String>,
+    not_followed: &mut Vec<NotFollowed>,
     faults: &mut Faults,
 ) -> HeaderChanges {
     let raw = raw.unwrap_or_default();
@@ -60,7 +61,7 @@ pub(super) fn read_changes(
                 let valid = faults.take(&whole, check_value(&value)).is_some();
                 let Some(read) = read.filter(|_| valid) else { continue };
                 let Some(value) = plain(&value) else {
-                    not_followed.push(below);
+                    not_followed.push(NotFollowed { field: below, why: "canary fills nothing in for `%…%`" });
                     continue;
                 };
                 if pairs.insert(read, value).is_some() {

@@ -178,3 +178,30 @@ fn changes_of_requests() {
     let both = "route: [{destination: {host: a}, headers: {request: {set: {'': b}}}}]";
     assert_eq!(said(both), ["CAN0001 spec.http[0].route[0].headers.request.set.: `` is not the name of a header"]);
 }
+
+#[test]
+fn retries() {
+    check(
+        &[
+            ("attempts: 3", ""),
+            ("attempts: -1", "CAN0001 spec.http[0].retries.attempts: `-1` is not a number of attempts"),
+            ("attempts: '3'", "CAN0002 spec.http[0].retries.attempts"),
+            (
+                "attempts: 0, retryOn: 5xx",
+                "CAN0001 spec.http[0].retries.retryOn: `attempts: 0` is not possible with more",
+            ),
+            (
+                "perTryTimeout: 1s",
+                "CAN0001 spec.http[0].retries.perTryTimeout: `attempts: 0` is not possible with more",
+            ),
+            ("attempts: 1, perTryTimeout: 0s", "CAN0001 spec.http[0].retries.perTryTimeout: `0s` is not a duration"),
+            ("attempts: 1, backoff: soon", "CAN0001 spec.http[0].retries.backoff: `soon` is not a duration"),
+            (
+                "attempts: 1, retryOn: '5xx,700'",
+                "CAN0001 spec.http[0].retries.retryOn: `700` is not a status or a cond",
+            ),
+            ("attempts: 1, retryOn: 5XX", "CAN0001 spec.http[0].retries.retryOn: `5XX` is not a status or a condition"),
+        ],
+        |retries| format!("retries: {{{retries}}}, route: [{{destination: {{host: a}}}}]"),
+    );
+}

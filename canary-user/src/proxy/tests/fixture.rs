@@ -30,8 +30,8 @@ use crate::{
         table::RouteTable,
     },
     state::{
-        Choosing, DeadVersion, Family, Frontend, HeaderChanges, Http, HttpAction, HttpDestination, HttpRoute, HttpRule,
-        Protocol, Rewrite, Service, ServiceId, State, Version,
+        Choosing, DeadVersion, Family, Frontend, HeaderChanges, Http, HttpAction, HttpDestination, HttpPolicy,
+        HttpRoute, HttpRule, Protocol, Rewrite, Service, ServiceId, State, Version,
     },
 };
 
@@ -60,7 +60,14 @@ pub(super) fn route(to: &[(&str, u32)]) -> HttpAction {
 }
 
 pub(super) fn rule(action: HttpAction) -> HttpRule {
-    HttpRule { name: "http[0]".into(), matches: vec![], action, headers: HeaderChanges::default(), timeout_ms: None }
+    HttpRule {
+        name: "http[0]".into(),
+        matches: vec![],
+        action,
+        headers: HeaderChanges::default(),
+        timeout_ms: None,
+        policy: HttpPolicy::default(),
+    }
 }
 
 pub(super) fn split(v1: u32, v2: u32) -> HttpRule {
