@@ -12,6 +12,7 @@ use crate::state::{HeaderChanges, HttpPolicy, RequestMatch, Rewrite, Text};
 
 mod answer;
 pub(super) mod cookies;
+mod fault;
 mod headers;
 mod retries;
 #[cfg(test)]
@@ -101,9 +102,10 @@ impl HttpRule {
             ("headers", raw.headers.is_some()),
             ("timeout", raw.timeout.is_some()),
             ("retries", raw.retries.is_some()),
+            ("fault", raw.fault.is_some()),
         ];
         proxied.extend(given.iter().filter(|(_, is_set)| *is_set).map(|(field, _)| (*field).to_owned()));
-        let policy = HttpPolicy { retries: retries::read(raw.retries.take(), path, &mut not_followed, faults) };
+        let policy = read_policy(&mut raw, path, &mut not_followed, faults);
         let headers = read_changes(raw.headers.take(), path, "headers", &mut not_followed, faults);
         let action = if let Some(redirect) = raw.redirect {
             HttpAction::Redirect(RedirectTo::read(redirect, &format!("{path}.redirect"), faults)?)
@@ -177,6 +179,23 @@ impl HttpMatch {
             ("queryParams", !request.query.is_empty()),
         ];
         tests.iter().find(|(_, needed)| *needed).map(|(field, _)| *field)
+    }
+}
+
+fn read_policy(
+    raw: &mut raw::HttpRoute,
+    path: &str,
+    not_followed: &mut Vec<NotFollowed>,
+    faults: &mut Faults,
+) -> HttpPolicy {
+    for (first, is_set) in [("redirect", raw.redirect.is_some()), ("directResponse", raw.direct_response.is_some())] {
+        if is_set && raw.fault.is_some() {
+            faults.push(format!("{path}.fault"), Problem::Exclusive { first, second: "fault" });
+        }
+    }
+    HttpPolicy {
+        retries: retries::read(raw.retries.take(), path, not_followed, faults),
+        fault: raw.fault.take().and_then(|fault| fault::read(fault, path, not_followed, faults)),
     }
 }
 

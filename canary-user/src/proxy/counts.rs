@@ -30,8 +30,8 @@ pub struct Count {
     pub requests: u64,
     /// Answers by the first digit of their status, `1xx` first.
     pub classes: [u64; 5],
-    /// Requests without an endpoint's answer, in the order of [`Flag::ALL`]; [`Flag::URX`] comes beside another one, or
-    /// beside an answer that is passed on.
+    /// Requests without an endpoint's answer, in the order of [`Flag::ALL`]; [`Flag::URX`] and [`Flag::DI`] come beside
+    /// another one, or beside an answer that is passed on.
     pub flags: [u64; Flag::ALL.len()],
     /// Attempts after the first one.
     pub retries: u64,

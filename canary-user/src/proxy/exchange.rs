@@ -122,6 +122,12 @@ impl Connection {
                     return counted(count, (own::failure(Flag::NC), Some(Flag::NC)));
                 };
                 let count = OnTheWay::new(destination.tally.clone());
+                // Boxed, as retries are.
+                if let Some(fault) = &rule.fault
+                    && let Some(answer) = Box::pin(fault.inject(request.headers(), &destination.tally)).await
+                {
+                    return counted(count, (answer, Some(Flag::FI)));
+                }
                 let way = Way { rule, route, destination, matched };
                 let outcome = self.forward(service, ends, &way, authority, request).await;
                 counted(count, outcome)

@@ -28,11 +28,16 @@ pub enum Flag {
     DC,
     /// All attempts that the rule allows have failed; beside the reason of the last one.
     URX,
+    /// The rule's fault delayed the request, which then went on.
+    DI,
+    /// The rule's fault answered.
+    FI,
 }
 
 impl Flag {
     /// All of them, in the order of [`Self::index`].
-    pub const ALL: [Self; 8] = [Self::NR, Self::UH, Self::NC, Self::UF, Self::UC, Self::UT, Self::DC, Self::URX];
+    pub const ALL: [Self; 10] =
+        [Self::NR, Self::UH, Self::NC, Self::UF, Self::UC, Self::UT, Self::DC, Self::URX, Self::DI, Self::FI];
 
     /// Place in [`Self::ALL`].
     #[must_use]
@@ -52,6 +57,8 @@ impl Flag {
             Self::UT => "UT",
             Self::DC => "DC",
             Self::URX => "URX",
+            Self::DI => "DI",
+            Self::FI => "FI",
         }
     }
 
@@ -59,14 +66,20 @@ impl Flag {
         match self {
             Self::NR => StatusCode::NOT_FOUND,
             Self::UT => StatusCode::GATEWAY_TIMEOUT,
-            Self::UH | Self::NC | Self::UF | Self::UC | Self::DC | Self::URX => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UH | Self::NC | Self::UF | Self::UC | Self::DC | Self::URX | Self::DI | Self::FI => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 }
 
 /// The answer in place of an endpoint's.
 pub(super) fn failure(flag: Flag) -> Response<Body> {
-    let mut answer = plain(flag.status(), Bytes::new());
+    flagged(plain(flag.status(), Bytes::new()), flag)
+}
+
+/// An answer that says why it is none of an endpoint.
+pub(super) fn flagged(mut answer: Response<Body>, flag: Flag) -> Response<Body> {
     answer.headers_mut().insert(FLAGS, HeaderValue::from_static(flag.name()));
     answer
 }

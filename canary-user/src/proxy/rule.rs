@@ -18,6 +18,7 @@ use hyper::{StatusCode, body::Bytes, header::HeaderValue};
 
 use super::{
     counts::Tally,
+    fault::Fault,
     headers::CompiledOperations,
     matching::{CompiledMatch, Matched, matches},
     retry::Retry,
@@ -38,6 +39,7 @@ pub(super) struct Rule {
     pub(super) headers: Changes,
     pub(super) timeout: Option<Duration>,
     pub(super) retry: Option<Retry>,
+    pub(super) fault: Option<Fault>,
 }
 
 /// Changes of headers on the way there and back.
@@ -106,6 +108,7 @@ impl Rule {
             action,
             headers: Changes::new(&source.headers),
             timeout: source.timeout_ms.map(Duration::from_millis),
+            fault: source.policy.fault.as_ref().map(|fault| Fault::new(fault, id, &source.name)),
             retry: source.policy.retries.as_ref().map(Retry::new),
             effective,
             source: source.clone(),

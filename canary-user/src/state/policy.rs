@@ -30,6 +30,45 @@ impl Percentage {
 pub struct HttpPolicy {
     /// When a request is sent again; `None`: never.
     pub retries: Option<Retries>,
+    /// Faults on purpose.
+    pub fault: Option<Fault>,
+}
+
+/// Faults on purpose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Requests that wait.
+    pub delay: Option<Delay>,
+    /// Requests that are answered with an error.
+    pub abort: Option<Abort>,
+}
+
+/// Requests that wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delay {
+    /// How many.
+    pub percentage: Percentage,
+    /// How long.
+    pub fixed_ms: u64,
+}
+
+/// Requests that are answered with an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Abort {
+    /// How many, of those that come after the delay.
+    pub percentage: Percentage,
+    /// The error.
+    pub with: AbortWith,
+}
+
+/// An error in place of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AbortWith {
+    /// HTTP status, 200 to 599.
+    Http(u16),
+    /// gRPC status; for others than gRPC clients the HTTP status that stands for it.
+    Grpc(u16),
 }
 
 /// When, how often and how fast a request is sent again.

@@ -20,6 +20,38 @@ pub(in crate::model) struct HttpRoute {
     pub(in crate::model) headers: Option<Headers>,
     pub(in crate::model) timeout: Option<String>,
     pub(in crate::model) retries: Option<HttpRetry>,
+    pub(in crate::model) fault: Option<HttpFault>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::model) struct HttpFault {
+    pub(in crate::model) delay: Option<FaultDelay>,
+    pub(in crate::model) abort: Option<FaultAbort>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::model) struct FaultDelay {
+    pub(in crate::model) percentage: Option<Percent>,
+    pub(in crate::model) percent: Option<f64>,
+    pub(in crate::model) fixed_delay: Option<String>,
+    pub(in crate::model) exponential_delay: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::model) struct FaultAbort {
+    pub(in crate::model) percentage: Option<Percent>,
+    pub(in crate::model) http_status: Option<i64>,
+    pub(in crate::model) grpc_status: Option<String>,
+    pub(in crate::model) http2_error: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::model) struct Percent {
+    pub(in crate::model) value: Option<f64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

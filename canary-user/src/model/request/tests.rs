@@ -205,3 +205,35 @@ fn retries() {
         |retries| format!("retries: {{{retries}}}, route: [{{destination: {{host: a}}}}]"),
     );
 }
+
+#[test]
+fn faults() {
+    let route = |fault: &str| format!("fault: {{{fault}}}, route: [{{destination: {{host: a}}}}]");
+    check(
+        &[
+            ("delay: {fixedDelay: 5s, percentage: {value: 1.5}}", ""),
+            ("", "CAN0001 spec.http[0].fault: exactly one of `delay` or `abort` (or both) is needed, 0 are set"),
+            ("delay: {percentage: {value: 1}}", "CAN0001 spec.http[0].fault.delay.fixedDelay: required, but missing"),
+            ("delay: {fixedDelay: 0s, percent: 1}", "CAN0001 spec.http[0].fault.delay.fixedDelay: `0s` is not a dur"),
+            (
+                "delay: {fixedDelay: 1s, percentage: {value: 101}}",
+                "CAN0001 spec.http[0].fault.delay.percentage.value: `101` is not a percentage from 0 to 100",
+            ),
+            ("delay: {fixedDelay: 1s, percent: -1}", "CAN0001 spec.http[0].fault.delay.percent: `-1` is not a percen"),
+            ("abort: {percent: 1}", "CAN0001 spec.http[0].fault.abort: exactly one of `httpStatus`, `grpcStatus`"),
+            ("abort: {httpStatus: 100}", "CAN0001 spec.http[0].fault.abort.httpStatus: `100` is not a status from 200"),
+            ("abort: {grpcStatus: down}", "CAN0001 spec.http[0].fault.abort.grpcStatus: `down` is not the name of a"),
+        ],
+        route,
+    );
+    check(
+        &[
+            ("redirect: {uri: /}", "CAN0001 spec.http[0].fault: redirect and fault exclude each other"),
+            (
+                "directResponse: {status: 200}",
+                "CAN0001 spec.http[0].fault: directResponse and fault exclude each other",
+            ),
+        ],
+        |action| format!("fault: {{abort: {{httpStatus: 500, percentage: {{value: 1}}}}}}, {action}"),
+    );
+}

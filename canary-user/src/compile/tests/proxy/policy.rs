@@ -10,7 +10,23 @@ pub(super) fn told(policy: &HttpPolicy) -> String {
         Some(default) if *default == Retries::default() => {}
         Some(retries) => text.push_str(&retried(retries)),
     }
+    let Some(fault) = &policy.fault else { return text };
+    if let Some(delay) = &fault.delay {
+        text.push_str(&format!(" delay={}ms:{}", delay.fixed_ms, delay.percentage.millionths()));
+    }
+    if let Some(abort) = &fault.abort {
+        text.push_str(&format!(" abort={:?}:{}", abort.with, abort.percentage.millionths()));
+    }
     text
+}
+
+/// Compiles a rule with these fields beside its route to v2.
+fn check(cases: &[(&str, &str)]) {
+    for (rule, expected) in cases {
+        let compiled = with_rules(&format!("{{match: [{{uri: {{exact: /a}}}}], V2, {rule}}}, {{V1}}"), &[]);
+        assert_eq!(codes(&compiled), [""; 0], "{rule}");
+        assert_eq!(http(&compiled), format!("http[0]<uri=/a> {{v2:1}}{expected}; http[1] {{v1:1}}"), "{rule}");
+    }
 }
 
 fn retried(retries: &Retries) -> String {
@@ -47,9 +63,18 @@ fn retries() {
             " retries=3 on=EnvoyRatelimited,Cancelled,DeadlineExceeded,ResourceExhausted,Internal,Unavailable backoff=25ms",
         ),
     ];
-    for (rule, expected) in cases {
-        let compiled = with_rules(&format!("{{match: [{{uri: {{exact: /a}}}}], V2, {rule}}}, {{V1}}"), &[]);
-        assert_eq!(codes(&compiled), [""; 0], "{rule}");
-        assert_eq!(http(&compiled), format!("http[0]<uri=/a> {{v2:1}}{expected}; http[1] {{v1:1}}"), "{rule}");
-    }
+    check(&cases);
+}
+
+#[test]
+fn faults() {
+    check(&[
+        ("fault: {delay: {fixedDelay: 5s, percentage: {value: 0.1}}}", " delay=5000ms:1000"),
+        ("fault: {delay: {fixedDelay: 5s, percent: 10}}", " delay=5000ms:100000"),
+        ("fault: {abort: {httpStatus: 503, percentage: {value: 100}}}", " abort=Http(503):1000000"),
+        (
+            "fault: {delay: {fixedDelay: 1ms, percentage: {value: 0.0003}}, abort: {grpcStatus: UNAVAILABLE, percentage: {}}}",
+            " delay=1ms:3 abort=Grpc(14):0",
+        ),
+    ]);
 }
