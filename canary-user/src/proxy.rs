@@ -10,6 +10,7 @@ mod exchange;
 mod fault;
 pub mod headers;
 pub mod matching;
+mod mirror;
 mod own;
 mod portion;
 mod retry;

@@ -5,14 +5,16 @@ use std::{
 };
 
 use super::{
+    refusal::Refused,
     rules::Candidate,
     service::{Names, Share},
+    versions::{Identity, Resolver},
 };
 use crate::{
     model::{DRAIN_SECONDS, HttpAction, HttpRule as Written, RedirectPort, RedirectTo, Settings},
     state::{
         Choosing, DeadVersion, Family, HeaderChanges, Http, HttpAction as Action, HttpDestination, HttpRoute, HttpRule,
-        Redirect, Rule, Service, Split, Version,
+        Mirror, Redirect, Rule, Service, Split, Version,
     },
 };
 
@@ -76,14 +78,30 @@ pub(super) fn held(mut last: Service, proxy: &[SocketAddr]) -> Option<Service> {
     Some(last)
 }
 
+/// The versions that the mirrors of each rule are.
+pub(super) fn mirrors(
+    resolver: &mut Resolver<'_, '_>,
+    candidates: &[Candidate<'_>],
+) -> Result<Vec<Vec<Identity>>, Refused> {
+    let mut all = Vec::with_capacity(candidates.len());
+    for candidate in candidates {
+        let written = candidate.http.map(|rule| rule.mirrors.as_slice()).unwrap_or_default();
+        let of_rule = written
+            .iter()
+            .map(|mirror| resolver.destination(&mirror.destination, &format!("{}.{}", candidate.field, mirror.field)));
+        all.push(of_rule.collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok(all)
+}
+
 /// What the proxy does by a rule; nothing that it could do for a delegate, which is refused before. `shares` are those of
-/// its destinations; an answer has none.
+/// its destinations, `mirrors` are versions; an answer has none.
 pub(super) fn rule(
     written: &Written,
     candidate: Candidate<'_>,
     settings: Settings,
     port: u16,
-    shares: &[Share],
+    (shares, mirrors): (&[Share], &[Identity]),
     names: &Names,
 ) -> Option<HttpRule> {
     let action = match &written.action {
@@ -99,7 +117,14 @@ pub(super) fn rule(
     };
     let headers = written.headers.clone();
     let (name, matches) = (candidate.name, candidate.matches);
-    Some(HttpRule { name, matches, action, headers, timeout_ms: written.timeout_ms, policy: written.policy.clone() })
+    let mut policy = written.policy.clone();
+    let versions = written.mirrors.iter().zip(mirrors);
+    policy.mirrors = versions
+        .filter_map(|(mirror, version)| {
+            Some(Mirror { version: names.get(version)?.clone(), percentage: mirror.percentage })
+        })
+        .collect();
+    Some(HttpRule { name, matches, action, headers, timeout_ms: written.timeout_ms, policy })
 }
 
 /// Versions with a share, in the order of names. One that is listed twice has the sum, unless its headers differ.

@@ -75,17 +75,18 @@ pub(super) fn build(
         diagnostics: Vec::new(),
     };
     let shares = resolve(&mut resolver, &candidates);
+    let mirrors = if proxied { proxy::mirrors(&mut resolver, &candidates) } else { Ok(vec![vec![]; candidates.len()]) };
     report.destination_rules = resolver.rules.values().map(|rule| Decider::new(&rule.meta)).collect();
     diagnostics.append(&mut resolver.diagnostics);
-    let shares = shares?;
+    let (shares, mirrors) = (shares?, mirrors?);
     let names = resolver.names();
     let (mut rules, mut http) = (Vec::new(), Http::default());
-    for (candidate, shares) in candidates.into_iter().zip(shares) {
+    for ((candidate, shares), mirrors) in candidates.into_iter().zip(shares).zip(mirrors) {
         let weights = weigh(&shares, &names).map_err(|refusal| Refused::new(meta, candidate.field.clone(), refusal))?;
         report.rules.push(told(&candidate, &shares, &names));
         let of_rule = candidate.settings.or(settings);
         if let Some(written) = candidate.http.filter(|_| proxied) {
-            http.rules.extend(proxy::rule(written, candidate, of_rule, port.number, &shares, &names));
+            http.rules.extend(proxy::rule(written, candidate, of_rule, port.number, (&shares, &mirrors), &names));
             continue;
         }
         let (choosing, dead) = (of_rule.choosing.unwrap_or_default(), of_rule.dead.unwrap_or_default());
@@ -248,7 +249,7 @@ fn resolve(resolver: &mut Resolver<'_, '_>, candidates: &[Candidate<'_>]) -> Res
             Goal::Route(route) => {
                 for (index, (destination, weight)) in route.destinations().enumerate() {
                     let field = format!("{}.route[{index}]", candidate.field);
-                    let version = resolver.destination(destination, &field)?;
+                    let version = resolver.destination(destination, &format!("{field}.destination"))?;
                     shares.push(Share { version, weight, field });
                 }
             }

@@ -63,7 +63,7 @@ impl<'a> Resolver<'a, '_> {
         Identity::Nowhere
     }
 
-    /// The version of a destination that is written at `path` of the VirtualService.
+    /// The version of the destination that is written at `path` of the VirtualService.
     pub(super) fn destination(&mut self, destination: &Destination, path: &str) -> Result<Identity, Refused> {
         let identity =
             |port| Identity::Destination { host: destination.host.clone(), port, subset: destination.subset.clone() };
@@ -128,7 +128,7 @@ impl<'a> Resolver<'a, '_> {
                 )
             };
             let remedy = format!("set `port.number` to one of {}", listed.join(", "));
-            self.note(Severity::Error, code, format!("{path}.destination.port.number"), message, remedy);
+            self.note(Severity::Error, code, format!("{path}.port.number"), message, remedy);
         }
         found
     }
@@ -159,7 +159,7 @@ impl<'a> Resolver<'a, '_> {
         } else {
             format!("define it, or use one of {}", known.join(", "))
         };
-        self.note(Severity::Error, "IST0101", format!("{path}.destination.subset"), message, remedy);
+        self.note(Severity::Error, "IST0101", format!("{path}.subset"), message, remedy);
         Ok(None)
     }
 
@@ -169,7 +169,7 @@ impl<'a> Resolver<'a, '_> {
         let remedy = meant_host(self.index, host, written, self.client())
             .map(|full| format!("`{written}` has a dot and is taken literally; write `{full}`"));
         let remedy = remedy.unwrap_or_else(|| "create it, or correct the name".into());
-        self.note(Severity::Error, "IST0101", format!("{path}.destination.host"), message, remedy);
+        self.note(Severity::Error, "IST0101", format!("{path}.host"), message, remedy);
     }
 
     fn no_endpoints(&mut self, destination: &Destination, path: &str) {
@@ -180,7 +180,7 @@ impl<'a> Resolver<'a, '_> {
         let family = if self.family == Family::Ipv6 { "IPv6" } else { "IPv4" };
         let message = format!("{what} has no ready {family} endpoint");
         let remedy = "its share is treated as `canary.io/on-no-endpoints` says (default: it fails)";
-        self.note(Severity::Warning, "CAN0309", format!("{path}.destination"), message, remedy);
+        self.note(Severity::Warning, "CAN0309", path.to_owned(), message, remedy);
     }
 
     fn note(

@@ -14,6 +14,7 @@ mod answer;
 pub(super) mod cookies;
 mod fault;
 mod headers;
+mod mirror;
 mod retries;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ mod text;
 pub(crate) use answer::{RedirectPort, RedirectTo};
 pub(crate) use cookies::COOKIES;
 use headers::read_changes;
+pub(crate) use mirror::MirrorTo;
 use text::Place;
 
 /// An entry of `http[]`.
@@ -39,7 +41,9 @@ pub(crate) struct HttpRule {
     pub(crate) proxied: Vec<String>,
     /// Fields that nothing follows, of whose kind there are others that the proxy does, in the same way.
     pub(crate) not_followed: Vec<NotFollowed>,
+    /// Without the mirrors.
     pub(crate) policy: HttpPolicy,
+    pub(crate) mirrors: Vec<MirrorTo>,
 }
 
 /// A field of a rule that the proxy does not follow.
@@ -103,8 +107,11 @@ impl HttpRule {
             ("timeout", raw.timeout.is_some()),
             ("retries", raw.retries.is_some()),
             ("fault", raw.fault.is_some()),
+            ("mirror", raw.mirror.is_some()),
+            ("mirrors", !raw.mirrors.is_empty()),
         ];
         proxied.extend(given.iter().filter(|(_, is_set)| *is_set).map(|(field, _)| (*field).to_owned()));
+        let mirrors = mirror::read(&mut raw, path, namespace, &mut not_followed, faults);
         let policy = read_policy(&mut raw, path, &mut not_followed, faults);
         let headers = read_changes(raw.headers.take(), path, "headers", &mut not_followed, faults);
         let action = if let Some(redirect) = raw.redirect {
@@ -129,7 +136,7 @@ impl HttpRule {
         };
         let name = raw.name.filter(|name| !name.is_empty());
         let cookies = BTreeMap::new();
-        Some(Self { name, matches, cookies, action, headers, timeout_ms, proxied, not_followed, policy })
+        Some(Self { name, matches, cookies, action, headers, timeout_ms, proxied, not_followed, policy, mirrors })
     }
 
     /// Whether it goes by this name or stands at this position (`http[0]`).
@@ -196,6 +203,7 @@ fn read_policy(
     HttpPolicy {
         retries: retries::read(raw.retries.take(), path, not_followed, faults),
         fault: raw.fault.take().and_then(|fault| fault::read(fault, path, not_followed, faults)),
+        mirrors: Vec::new(),
     }
 }
 

@@ -36,7 +36,7 @@ impl Route {
         let mut route = Vec::with_capacity(written.len());
         for (index, entry) in written.into_iter().enumerate() {
             let path = format!("{path}.route[{index}]");
-            let destination = read_destination(entry.destination, &path, namespace, faults);
+            let destination = read_destination(entry.destination, &format!("{path}.destination"), namespace, faults);
             let weight = match entry.weight {
                 Some(weight) => faults.take(&format!("{path}.weight"), read_weight(&weight)),
                 None => Some(0),
@@ -69,17 +69,17 @@ impl Route {
     }
 }
 
-fn read_destination(
+/// Reads the destination at `path`.
+pub(super) fn read_destination(
     raw: Option<raw::Destination>,
     path: &str,
     namespace: &str,
     faults: &mut Faults,
 ) -> Option<Destination> {
     let Some(raw) = raw else {
-        faults.push(format!("{path}.destination"), Problem::Missing);
+        faults.push(path, Problem::Missing);
         return None;
     };
-    let path = format!("{path}.destination");
     let written = raw.host.unwrap_or_default();
     if written.is_empty() {
         faults.push(format!("{path}.host"), Problem::Missing);

@@ -5,6 +5,7 @@ use std::{
 };
 
 use hyper::body::{Bytes, Frame, Incoming, SizeHint};
+use thiserror::Error;
 
 use super::{upstream::Lease, wire::Hold};
 
@@ -22,7 +23,24 @@ pub(super) struct Body {
 enum Source {
     Own(Bytes),
     Passed(Incoming),
+    Made(Pin<Box<dyn Frames>>),
 }
+
+/// Why a body breaks off.
+#[derive(Debug, Error)]
+pub(super) enum Broken {
+    /// What is passed on does.
+    #[error(transparent)]
+    Passed(#[from] hyper::Error),
+    /// A copy fell behind, or what it is a copy of broke off.
+    #[error("the copy of a request was not completed")]
+    Copy,
+}
+
+/// Frames that are no plain passing on.
+pub(super) trait Frames: hyper::body::Body<Data = Bytes, Error = Broken> + std::fmt::Debug + Send {}
+
+impl<T: hyper::body::Body<Data = Bytes, Error = Broken> + std::fmt::Debug + Send> Frames for T {}
 
 impl Body {
     /// One of the proxy's own; no bytes: none.
@@ -35,6 +53,11 @@ impl Body {
         let mut body = Self { source: Source::Passed(body), lease, hold: None };
         body.release_at_end();
         body
+    }
+
+    /// One that somebody makes on the way.
+    pub(super) fn made(frames: impl Frames + 'static) -> Self {
+        Self { source: Source::Made(Box::pin(frames)), lease: None, hold: None }
     }
 
     /// Says that the client's connection is in use until it is over.
@@ -55,14 +78,15 @@ impl Body {
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         let frame = match &mut this.source {
             Source::Own(bytes) if bytes.is_empty() => None,
             Source::Own(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
-            Source::Passed(body) => ready!(Pin::new(body).poll_frame(cx)),
+            Source::Passed(body) => ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(Broken::Passed)),
+            Source::Made(frames) => ready!(frames.as_mut().poll_frame(cx)),
         };
         match &frame {
             None => {
@@ -81,6 +105,7 @@ impl hyper::body::Body for Body {
         match &self.source {
             Source::Own(bytes) => bytes.is_empty(),
             Source::Passed(body) => body.is_end_stream(),
+            Source::Made(frames) => frames.is_end_stream(),
         }
     }
 
@@ -88,6 +113,7 @@ impl hyper::body::Body for Body {
         match &self.source {
             Source::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Passed(body) => body.size_hint(),
+            Source::Made(frames) => frames.size_hint(),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{
     counts::OnTheWay,
     headers, matching,
     matching::Matched,
-    own,
+    mirror, own,
     retry::Attempts,
     rule::{Action, Destination, Ends, Route, Rule},
     server::HEADERS,
@@ -157,8 +157,15 @@ impl Connection {
         }
         let attempts =
             Attempts { pool: &self.pool, endpoints, tally: &way.destination.tally, retry: way.rule.retry.as_ref() };
+        let body = match way.rule.mirrors.as_slice() {
+            // What comes after an upgrade cannot be copied.
+            mirrors if !mirrors.is_empty() && client.is_none() => {
+                mirror::split(mirrors, service, &self.pool, &head, body)
+            }
+            _ => Body::passed(body, None),
+        };
         // In one place for both: a future that moves into another is held twice, and this is the largest one.
-        let mut sent = pin!(attempts.send(endpoint, Request::from_parts(head, Body::passed(body, None))));
+        let mut sent = pin!(attempts.send(endpoint, Request::from_parts(head, body)));
         let sent = match way.rule.timeout {
             None => sent.await,
             Some(limit) => match tokio::time::timeout(limit, sent.as_mut()).await {

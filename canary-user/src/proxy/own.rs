@@ -32,12 +32,14 @@ pub enum Flag {
     DI,
     /// The rule's fault answered.
     FI,
+    /// A mirror has as many copies under way as it may.
+    UO,
 }
 
 impl Flag {
     /// All of them, in the order of [`Self::index`].
-    pub const ALL: [Self; 10] =
-        [Self::NR, Self::UH, Self::NC, Self::UF, Self::UC, Self::UT, Self::DC, Self::URX, Self::DI, Self::FI];
+    pub const ALL: [Self; 11] =
+        [Self::NR, Self::UH, Self::NC, Self::UF, Self::UC, Self::UT, Self::DC, Self::URX, Self::DI, Self::FI, Self::UO];
 
     /// Place in [`Self::ALL`].
     #[must_use]
@@ -59,6 +61,7 @@ impl Flag {
             Self::URX => "URX",
             Self::DI => "DI",
             Self::FI => "FI",
+            Self::UO => "UO",
         }
     }
 
@@ -66,7 +69,7 @@ impl Flag {
         match self {
             Self::NR => StatusCode::NOT_FOUND,
             Self::UT => StatusCode::GATEWAY_TIMEOUT,
-            Self::UH | Self::NC | Self::UF | Self::UC | Self::DC | Self::URX | Self::DI | Self::FI => {
+            Self::UH | Self::NC | Self::UF | Self::UC | Self::DC | Self::URX | Self::DI | Self::FI | Self::UO => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }

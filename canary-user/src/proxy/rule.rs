@@ -21,12 +21,17 @@ use super::{
     fault::Fault,
     headers::CompiledOperations,
     matching::{CompiledMatch, Matched, matches},
+    mirror::Mirror,
+    portion::Portion,
     retry::Retry,
     view::RequestView,
 };
 use crate::state::{
     Choosing, DeadVersion, HeaderChanges, HttpAction, HttpRoute, HttpRule, Redirect, Service, ServiceId,
 };
+
+/// What mirrored requests are counted under, after the rule's name: nobody hears the answers.
+const MIRROR: &str = " (mirror)";
 
 /// A rule that is compiled. Shared between tables as long as it stays the same.
 #[derive(Debug)]
@@ -40,6 +45,7 @@ pub(super) struct Rule {
     pub(super) timeout: Option<Duration>,
     pub(super) retry: Option<Retry>,
     pub(super) fault: Option<Fault>,
+    pub(super) mirrors: Vec<Mirror>,
 }
 
 /// Changes of headers on the way there and back.
@@ -87,13 +93,20 @@ pub(super) struct Ends {
 }
 
 impl Rule {
-    /// Compiles a rule of a service. `tally` has the counts of a version, or of none.
+    /// Compiles a rule of a service. `tally` has the counts of a version, or of none, with what to add to the rule's name.
     pub(super) fn new(
         id: &ServiceId,
         service: &Service,
         source: &HttpRule,
-        mut tally: impl FnMut(&str) -> Arc<Tally>,
+        mut tally: impl FnMut(&str, &str) -> Arc<Tally>,
     ) -> Self {
+        let timeout = source.timeout_ms.map(Duration::from_millis);
+        let mirrors = source.policy.mirrors.iter().enumerate().map(|(index, it)| {
+            let portion = Portion::new(it.percentage, id, &source.name, &format!("mirror {index}"));
+            Mirror::new(it.version.clone(), portion, timeout, tally(MIRROR, &it.version))
+        });
+        let mirrors = mirrors.collect();
+        let mut tally = |version: &str| tally("", version);
         let effective = effective(service, source);
         let status = |code| StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let action = match &source.action {
@@ -107,7 +120,8 @@ impl Rule {
             matches: source.matches.iter().map(CompiledMatch::new).collect(),
             action,
             headers: Changes::new(&source.headers),
-            timeout: source.timeout_ms.map(Duration::from_millis),
+            timeout,
+            mirrors,
             fault: source.policy.fault.as_ref().map(|fault| Fault::new(fault, id, &source.name)),
             retry: source.policy.retries.as_ref().map(Retry::new),
             effective,
@@ -120,13 +134,14 @@ impl Rule {
         self.source == *source && self.effective == effective(service, source)
     }
 
-    /// Names what it counts: versions, or none.
-    pub(super) fn counted(&self) -> impl Iterator<Item = &str> {
+    /// Names what it counts: what is added to its own name, and versions, or none.
+    pub(super) fn counted(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let (versions, none) = match &self.action {
             Action::Route(route) => (route.destinations.as_slice(), None),
             Action::Redirect { .. } | Action::Answer { .. } => (&[][..], Some("")),
         };
-        versions.iter().map(|it| it.version.as_str()).chain(none)
+        let own = versions.iter().map(|it| it.version.as_str()).chain(none).map(|version| ("", version));
+        own.chain(self.mirrors.iter().map(|mirror| (MIRROR, mirror.version())))
     }
 
     pub(super) fn matches(&self, request: &RequestView<'_>) -> Option<Matched> {

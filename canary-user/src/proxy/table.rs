@@ -81,8 +81,8 @@ impl RouteTable {
 impl Service {
     fn new(id: &ServiceId, of: &state::Service, previous: Option<&RouteTable>, counts: &mut Counts) -> Self {
         let before = previous.and_then(|table| table.services.get(id));
-        let mut tally = |rule: &str, version: &str| {
-            let key = CountKey { service: id.clone(), rule: rule.into(), version: version.into() };
+        let mut tally = |rule: &str, more: &str, version: &str| {
+            let key = CountKey { service: id.clone(), rule: format!("{rule}{more}"), version: version.into() };
             counts.tally(previous.map(|table| &table.counts), key)
         };
         let plain;
@@ -97,19 +97,19 @@ impl Service {
         let rules = sources.iter().map(|source| {
             if let Some(at) = known.iter().position(|rule| rule.same(of, source)) {
                 let rule = known.remove(at);
-                for version in rule.counted() {
-                    tally(&source.name, version);
+                for (more, version) in rule.counted() {
+                    tally(&source.name, more, version);
                 }
                 return rule;
             }
-            Arc::new(Rule::new(id, of, source, |version| tally(&source.name, version)))
+            Arc::new(Rule::new(id, of, source, |more, version| tally(&source.name, more, version)))
         });
         let rules = rules.collect();
         let versions = of.versions.iter().map(|(name, version)| {
             let known = before.and_then(|it| it.versions.get(name)).filter(|it| it.same(version));
             (name.clone(), known.cloned().unwrap_or_else(|| Arc::new(Endpoints::new(id, name, version))))
         });
-        Self { rules, versions: versions.collect(), unmatched: tally("", ""), leaving: of.http.is_none() }
+        Self { rules, versions: versions.collect(), unmatched: tally("", "", ""), leaving: of.http.is_none() }
     }
 
     /// The first rule that matches.

@@ -35,8 +35,13 @@ fn kept<'a>(request: &RequestView<'a>, scheme: &str) -> &'a str {
 }
 
 fn without_port(authority: &str) -> &str {
+    with_port(authority).0
+}
+
+/// Host and port of an authority.
+pub(super) fn with_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority, // `[::1]` has colons, but no port.
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, Some(port)),
+        _ => (authority, None), // `[::1]` has colons, but no port.
     }
 }

@@ -4,6 +4,7 @@ mod fixture;
 mod framing;
 mod headers;
 mod matching;
+mod mirrors;
 mod retries;
 mod routing;
 mod streams;

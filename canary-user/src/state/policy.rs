@@ -32,6 +32,17 @@ pub struct HttpPolicy {
     pub retries: Option<Retries>,
     /// Faults on purpose.
     pub fault: Option<Fault>,
+    /// Who gets copies of requests.
+    pub mirrors: Vec<Mirror>,
+}
+
+/// Who gets copies of requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirror {
+    /// Name of the version: a key of `Service::versions`.
+    pub version: String,
+    /// Of how many.
+    pub percentage: Percentage,
 }
 
 /// Faults on purpose.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Labels, RouteDestination};
+use super::{Destination, Labels, RouteDestination};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -21,6 +21,19 @@ pub(in crate::model) struct HttpRoute {
     pub(in crate::model) timeout: Option<String>,
     pub(in crate::model) retries: Option<HttpRetry>,
     pub(in crate::model) fault: Option<HttpFault>,
+    pub(in crate::model) mirror: Option<Destination>,
+    pub(in crate::model) mirrors: Vec<HttpMirror>,
+    pub(in crate::model) mirror_percentage: Option<Percent>,
+    /// Deprecated; the other spelling is protobuf's own.
+    #[serde(alias = "mirror_percent")]
+    pub(in crate::model) mirror_percent: Option<f64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::model) struct HttpMirror {
+    pub(in crate::model) destination: Option<Destination>,
+    pub(in crate::model) percentage: Option<Percent>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -237,3 +237,32 @@ fn faults() {
         |action| format!("fault: {{abort: {{httpStatus: 500, percentage: {{value: 1}}}}}}, {action}"),
     );
 }
+
+#[test]
+fn mirrors() {
+    check(
+        &[
+            ("mirror: {host: b, subset: v1}", ""),
+            ("mirrors: [{destination: {host: b}}]", ""),
+            (
+                "mirror: {host: b}, mirrors: [{destination: {host: b}}]",
+                "CAN0001 spec.http[0].mirrors: mirror and mirrors exclude each other",
+            ),
+            ("mirror: {subset: v1}", "CAN0001 spec.http[0].mirror.host: required, but missing"),
+            (
+                "mirrors: [{percentage: {value: 1}}]",
+                "CAN0001 spec.http[0].mirrors[0].destination: required, but missing",
+            ),
+            (
+                "mirror: {host: b}, mirrorPercentage: {value: 100.5}",
+                "CAN0001 spec.http[0].mirrorPercentage.value: `100.5` is not a percentage from 0 to 100",
+            ),
+            ("mirror: {host: b}, mirrorPercent: -1", "CAN0001 spec.http[0].mirrorPercent: `-1` is not a percentage"),
+            (
+                "mirrors: [{destination: {host: b}, percentage: {value: 101}}]",
+                "CAN0001 spec.http[0].mirrors[0].percentage.value: `101` is not a percentage from 0 to 100",
+            ),
+        ],
+        |mirror| format!("{mirror}, route: [{{destination: {{host: a}}}}]"),
+    );
+}

@@ -1,5 +1,5 @@
 //! Retries and the like: what the proxy is given.
-use super::{codes, http, with_rules};
+use super::{codes, http, service, with_rules};
 use crate::state::{HttpPolicy, Retries};
 
 /// What differs from Istio's default.
@@ -10,13 +10,19 @@ pub(super) fn told(policy: &HttpPolicy) -> String {
         Some(default) if *default == Retries::default() => {}
         Some(retries) => text.push_str(&retried(retries)),
     }
-    let Some(fault) = &policy.fault else { return text };
-    if let Some(delay) = &fault.delay {
-        text.push_str(&format!(" delay={}ms:{}", delay.fixed_ms, delay.percentage.millionths()));
-    }
-    if let Some(abort) = &fault.abort {
-        text.push_str(&format!(" abort={:?}:{}", abort.with, abort.percentage.millionths()));
-    }
+    let fault = policy.fault.iter();
+    text.extend(
+        fault
+            .clone()
+            .filter_map(|fault| fault.delay.as_ref())
+            .map(|it| format!(" delay={}ms:{}", it.fixed_ms, it.percentage.millionths())),
+    );
+    text.extend(
+        fault
+            .filter_map(|fault| fault.abort.as_ref())
+            .map(|it| format!(" abort={:?}:{}", it.with, it.percentage.millionths())),
+    );
+    text.extend(policy.mirrors.iter().map(|it| format!(" mirror={}:{}", it.version, it.percentage.millionths())));
     text
 }
 
@@ -77,4 +83,43 @@ fn faults() {
             " delay=1ms:3 abort=Grpc(14):0",
         ),
     ]);
+}
+
+#[test]
+fn mirrors() {
+    check(&[
+        ("mirror: {host: reviews, subset: v1}", " mirror=v1:1000000"),
+        ("mirror: {host: reviews}", " mirror=reviews:1000000"),
+        (
+            "mirror: {host: reviews, subset: v2, port: {number: 9080}}, mirrorPercentage: {value: 12.5}",
+            " mirror=v2:125000",
+        ),
+        ("mirror: {host: reviews, subset: v2}, mirrorPercent: 10", " mirror=v2:100000"),
+        ("mirror: {host: reviews, subset: v2}, mirror_percent: 10", " mirror=v2:100000"),
+        ("mirror: {host: reviews, subset: v2}, mirrorPercentage: {}", ""),
+        ("mirror: {host: reviews, subset: v2}, mirrorPercentage: {value: 0}", ""),
+        (
+            "mirrors: [{destination: {host: reviews, subset: v1}, percentage: {value: 1}}, {destination: {host: reviews, subset: v2}}]",
+            " mirror=v1:10000 mirror=v2:1000000",
+        ),
+    ]);
+}
+
+#[test]
+fn a_mirror_is_a_version_like_others() {
+    let unknown = |mirror: &str| {
+        let compiled = with_rules(&format!("{{match: [{{uri: {{exact: /a}}}}], V2, {mirror}}}, {{V1}}"), &[]);
+        assert!(service(&compiled).versions["v9"].endpoints.is_empty());
+        let report = compiled.services.values().next().unwrap();
+        // No weight is written there.
+        assert_eq!(report.rules[0].destinations, [("v2".to_owned(), "spec.http[0].route[0]".to_owned())]);
+        codes(&compiled)
+    };
+    assert_eq!(unknown("mirror: {host: reviews, subset: v9}"), ["IST0101 spec.http[0].mirror.subset"]);
+    assert_eq!(
+        unknown("mirrors: [{destination: {host: reviews, subset: v9}}]"),
+        ["IST0101 spec.http[0].mirrors[0].destination.subset"]
+    );
+    let nothing = with_rules("{match: [{uri: {exact: /a}}], redirect: {uri: /b}, mirror: {host: reviews}}, {V1}", &[]);
+    assert_eq!(codes(&nothing), ["CAN0005 spec.http[0].mirror"]);
 }
