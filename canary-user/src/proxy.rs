@@ -5,6 +5,7 @@
 //! streamed, never kept. [`counts`] has what became of them.
 mod begun;
 mod body;
+mod cors;
 pub mod counts;
 mod exchange;
 mod fault;

@@ -17,7 +17,7 @@ pub use http::{
     HeaderChanges, HeaderOperations, Http, HttpAction, HttpDestination, HttpRoute, HttpRule, Redirect, RequestMatch,
     Rewrite, Text,
 };
-pub use policy::{Abort, AbortWith, Delay, Fault, HttpPolicy, Mirror, Percentage, Retries, RetryOn};
+pub use policy::{Abort, AbortWith, Cors, Delay, Fault, HttpPolicy, Mirror, Percentage, Retries, RetryOn};
 
 /// A transport protocol that canary balances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -12,6 +12,7 @@ use crate::state::{HeaderChanges, HttpPolicy, RequestMatch, Rewrite, Text};
 
 mod answer;
 pub(super) mod cookies;
+mod cors;
 mod fault;
 mod headers;
 mod mirror;
@@ -107,6 +108,7 @@ impl HttpRule {
             ("timeout", raw.timeout.is_some()),
             ("retries", raw.retries.is_some()),
             ("fault", raw.fault.is_some()),
+            ("corsPolicy", raw.cors_policy.is_some()),
             ("mirror", raw.mirror.is_some()),
             ("mirrors", !raw.mirrors.is_empty()),
         ];
@@ -204,6 +206,7 @@ fn read_policy(
         retries: retries::read(raw.retries.take(), path, not_followed, faults),
         fault: raw.fault.take().and_then(|fault| fault::read(fault, path, not_followed, faults)),
         mirrors: Vec::new(),
+        cors: raw.cors_policy.take().map(|cors| cors::read(cors, path, faults)),
     }
 }
 

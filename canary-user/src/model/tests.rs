@@ -83,13 +83,13 @@ fn all_that_is_wrong_is_said_at_once() {
 
 #[test]
 fn diagnostics_point_at_the_line() {
-    let yaml = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata:\n  name: a\nspec:\n  hosts:\n  - a\n  http:\n  - corsPolicy: {}\n    route:\n    - destination:\n        host: a\n      weight: -1\n    - destination:\n        host: a\n";
+    let yaml = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata:\n  name: a\nspec:\n  hosts:\n  - a\n  http:\n  - retries: {retryRemoteLocalities: true}\n    route:\n    - destination:\n        host: a\n      weight: -1\n    - destination:\n        host: a\n";
     let (_, found) = read(yaml);
     let lines: Vec<(&str, u32)> = found.iter().map(|found| (found.field.as_str(), found.origin.line)).collect();
     assert_eq!(lines, [("spec.http[0].route[0].weight", 13)]);
     let (_, found) = read(&yaml.replace("-1", "1"));
     let lines: Vec<(&str, u32)> = found.iter().map(|found| (found.field.as_str(), found.origin.line)).collect();
-    assert_eq!(lines, [("spec.http[0].corsPolicy", 9)]);
+    assert_eq!(lines, [("spec.http[0].retries.retryRemoteLocalities", 9)]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::{
     Flag,
     body::Body,
+    cors::Verdict,
     counts::OnTheWay,
     headers, matching,
     matching::Matched,
@@ -89,18 +90,33 @@ impl Connection {
         authority: &str,
         request: Request<Incoming>,
     ) -> Response<Body> {
-        let view = RequestView {
-            method: request.method().as_str(),
-            scheme: request.uri().scheme_str().unwrap_or("http"),
-            authority,
-            target: request.uri().path_and_query().map_or("/", PathAndQuery::as_str),
-            headers: request.headers(),
-            client: ends.client.ip(),
-        };
+        let view = view(&request, authority, ends);
         let Some((rule, matched)) = service.rule(&view) else {
             let count = OnTheWay::new(service.unmatched.clone());
             return counted(count, (own::failure(Flag::NR), Some(Flag::NR)));
         };
+        let matched = (rule.as_ref(), matched);
+        let Some(cors) = &rule.cors else { return self.act(service, ends, authority, matched, request).await };
+        match cors.look(view.method, view.headers) {
+            Verdict::Pass => self.act(service, ends, authority, matched, request).await,
+            Verdict::From(origin) => {
+                let mut answer = self.act(service, ends, authority, matched, request).await;
+                cors.tell(origin, answer.headers_mut());
+                answer
+            }
+            Verdict::Preflight(answer) => counted(OnTheWay::new(cors.tally.clone()), (answer, None)),
+        }
+    }
+
+    /// Does what a rule says.
+    async fn act(
+        &self,
+        service: &Service,
+        ends: Ends,
+        authority: &str,
+        (rule, matched): (&Rule, Matched),
+        request: Request<Incoming>,
+    ) -> Response<Body> {
         match &rule.action {
             Action::Answer { status, body, tally } => {
                 let mut answer = own::plain(*status, body.clone());
@@ -109,7 +125,7 @@ impl Connection {
             }
             Action::Redirect { status, to, tally } => {
                 let count = OnTheWay::new(tally.clone());
-                let mut answer = match target::location(to, &view) {
+                let mut answer = match target::location(to, &view(&request, authority, ends)) {
                     Some(location) => own::redirect(*status, location),
                     None => own::plain(StatusCode::BAD_REQUEST, Bytes::new()),
                 };
@@ -193,6 +209,18 @@ impl Connection {
         }
         way.change(answer.headers_mut());
         (answer, None)
+    }
+}
+
+/// What rules see of a request.
+fn view<'a>(request: &'a Request<Incoming>, authority: &'a str, ends: Ends) -> RequestView<'a> {
+    RequestView {
+        method: request.method().as_str(),
+        scheme: request.uri().scheme_str().unwrap_or("http"),
+        authority,
+        target: request.uri().path_and_query().map_or("/", PathAndQuery::as_str),
+        headers: request.headers(),
+        client: ends.client.ip(),
     }
 }
 

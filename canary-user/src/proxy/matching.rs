@@ -34,8 +34,9 @@ pub enum Matched {
     Whole,
 }
 
+/// A [`Text`], ready to be compared.
 #[derive(Debug)]
-enum Test {
+pub(super) enum Test {
     Exact(String),
     Prefix(String),
     Regex(Regex),
@@ -96,7 +97,7 @@ impl CompiledMatch {
 }
 
 impl Test {
-    fn new(of: &Text) -> Self {
+    pub(super) fn new(of: &Text) -> Self {
         match of {
             Text::Exact(text) => Self::Exact(text.clone()),
             Text::Prefix(text) => Self::Prefix(text.clone()),
@@ -109,7 +110,7 @@ impl Test {
     }
 
     /// Whether it holds; never for what is missing.
-    fn holds(&self, value: Option<&str>) -> bool {
+    pub(super) fn holds(&self, value: Option<&str>) -> bool {
         let Some(value) = value else { return false };
         match self {
             Self::Exact(text) => value == text,

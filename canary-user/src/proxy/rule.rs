@@ -17,6 +17,7 @@ use canary_common::{
 use hyper::{StatusCode, body::Bytes, header::HeaderValue};
 
 use super::{
+    cors::Cors,
     counts::Tally,
     fault::Fault,
     headers::CompiledOperations,
@@ -46,6 +47,7 @@ pub(super) struct Rule {
     pub(super) retry: Option<Retry>,
     pub(super) fault: Option<Fault>,
     pub(super) mirrors: Vec<Mirror>,
+    pub(super) cors: Option<Cors>,
 }
 
 /// Changes of headers on the way there and back.
@@ -107,6 +109,7 @@ impl Rule {
         });
         let mirrors = mirrors.collect();
         let mut tally = |version: &str| tally("", version);
+        let cors = source.policy.cors.as_ref().map(|cors| Cors::new(cors, tally("")));
         let effective = effective(service, source);
         let status = |code| StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let action = match &source.action {
@@ -122,6 +125,7 @@ impl Rule {
             headers: Changes::new(&source.headers),
             timeout,
             mirrors,
+            cors,
             fault: source.policy.fault.as_ref().map(|fault| Fault::new(fault, id, &source.name)),
             retry: source.policy.retries.as_ref().map(Retry::new),
             effective,
@@ -140,6 +144,7 @@ impl Rule {
             Action::Route(route) => (route.destinations.as_slice(), None),
             Action::Redirect { .. } | Action::Answer { .. } => (&[][..], Some("")),
         };
+        let none = none.or(self.cors.as_ref().map(|_| ""));
         let own = versions.iter().map(|it| it.version.as_str()).chain(none).map(|version| ("", version));
         own.chain(self.mirrors.iter().map(|mirror| (MIRROR, mirror.version())))
     }

@@ -1,4 +1,5 @@
 //! The proxy with real servers and clients, and its parts by themselves.
+mod cors;
 mod faults;
 mod fixture;
 mod framing;

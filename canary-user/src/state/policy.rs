@@ -3,6 +3,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::Text;
+
 /// A share of requests, in parts per million: as fine as Envoy counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Percentage(u32);
@@ -34,6 +36,27 @@ pub struct HttpPolicy {
     pub fault: Option<Fault>,
     /// Who gets copies of requests.
     pub mirrors: Vec<Mirror>,
+    /// What browsers are told.
+    pub cors: Option<Cors>,
+}
+
+/// Which pages of other origins may use a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cors {
+    /// Whose pages; what matches `*` is for everybody.
+    pub origins: Vec<Text>,
+    /// With these methods; `*`: any.
+    pub methods: Vec<String>,
+    /// With these headers of their own; `*`: any.
+    pub headers: Vec<String>,
+    /// Headers of answers that they may read.
+    pub expose: Vec<String>,
+    /// How long a browser may remember this.
+    pub max_age_s: Option<u64>,
+    /// With cookies and the like.
+    pub credentials: bool,
+    /// Preflights of other origins go to the endpoint; otherwise they get an answer that allows nothing.
+    pub forward_unmatched: bool,
 }
 
 /// Who gets copies of requests.

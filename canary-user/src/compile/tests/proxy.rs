@@ -285,7 +285,7 @@ fn what_the_proxy_does_is_reported_only_where_there_is_none() {
         ("retries: {attempts: 3, retryRemoteLocalities: true}", "retries.retryRemoteLocalities"),
         ("retries: {attempts: 3, retryOn: 'retriable-headers,5xx'}", "retries.retryOn"),
         ("fault: {delay: {fixedDelay: 5s}}", "fault.delay"),
-        ("corsPolicy: {}", "corsPolicy"),
+        ("corsPolicy: {allowOrigin: ['*'], allowAll: true}", "corsPolicy.allowAll"),
         ("rewrite: {uriRegexRewrite: {match: a, rewrite: b}}", "rewrite.uriRegexRewrite"),
         ("headers: {request: {set: {a: '%REQ(b)%', c: d}}}", "headers.request.set.a"),
     ];

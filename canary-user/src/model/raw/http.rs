@@ -21,6 +21,7 @@ pub(in crate::model) struct HttpRoute {
     pub(in crate::model) timeout: Option<String>,
     pub(in crate::model) retries: Option<HttpRetry>,
     pub(in crate::model) fault: Option<HttpFault>,
+    pub(in crate::model) cors_policy: Option<CorsPolicy>,
     pub(in crate::model) mirror: Option<Destination>,
     pub(in crate::model) mirrors: Vec<HttpMirror>,
     pub(in crate::model) mirror_percentage: Option<Percent>,
@@ -34,6 +35,20 @@ pub(in crate::model) struct HttpRoute {
 pub(in crate::model) struct HttpMirror {
     pub(in crate::model) destination: Option<Destination>,
     pub(in crate::model) percentage: Option<Percent>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::model) struct CorsPolicy {
+    /// Deprecated.
+    pub(in crate::model) allow_origin: Vec<String>,
+    pub(in crate::model) allow_origins: Vec<StringMatch>,
+    pub(in crate::model) allow_methods: Vec<String>,
+    pub(in crate::model) allow_headers: Vec<String>,
+    pub(in crate::model) expose_headers: Vec<String>,
+    pub(in crate::model) max_age: Option<String>,
+    pub(in crate::model) allow_credentials: Option<bool>,
+    pub(in crate::model) unmatched_preflights: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

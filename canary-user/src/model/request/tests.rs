@@ -266,3 +266,27 @@ fn mirrors() {
         |mirror| format!("{mirror}, route: [{{destination: {{host: a}}}}]"),
     );
 }
+
+#[test]
+fn cors() {
+    check(
+        &[
+            ("allowOrigins: [{exact: a}]", ""),
+            (
+                "allowOrigins: [{regex: '('}]",
+                "CAN0001 spec.http[0].corsPolicy.allowOrigins[0].regex: `(` is not a regular expression",
+            ),
+            (
+                "allowMethods: [\"a\\nb\"]",
+                "CAN0001 spec.http[0].corsPolicy.allowMethods[0]: `a\\nb` is not the value of",
+            ),
+            ("maxAge: 1500ms", "CAN0001 spec.http[0].corsPolicy.maxAge: `1500ms` is not a duration of whole seconds"),
+            ("maxAge: long", "CAN0001 spec.http[0].corsPolicy.maxAge: `long` is not a duration of whole seconds"),
+            (
+                "unmatchedPreflights: DROP",
+                "CAN0001 spec.http[0].corsPolicy.unmatchedPreflights: `DROP` is not FORWARD or IGNORE",
+            ),
+        ],
+        |cors| format!("corsPolicy: {{{cors}}}, route: [{{destination: {{host: a}}}}]"),
+    );
+}

@@ -1,29 +1,40 @@
 //! Retries and the like: what the proxy is given.
-use super::{codes, http, service, with_rules};
-use crate::state::{HttpPolicy, Retries};
+use super::{codes, http, service, text, with_rules};
+use crate::state::{Cors, HttpPolicy, Retries};
 
 /// What differs from Istio's default.
 pub(super) fn told(policy: &HttpPolicy) -> String {
-    let mut text = String::new();
+    let mut told = String::new();
     match &policy.retries {
-        None => text.push_str(" no-retries"),
+        None => told.push_str(" no-retries"),
         Some(default) if *default == Retries::default() => {}
-        Some(retries) => text.push_str(&retried(retries)),
+        Some(retries) => told.push_str(&retried(retries)),
     }
     let fault = policy.fault.iter();
-    text.extend(
+    told.extend(
         fault
             .clone()
             .filter_map(|fault| fault.delay.as_ref())
             .map(|it| format!(" delay={}ms:{}", it.fixed_ms, it.percentage.millionths())),
     );
-    text.extend(
+    told.extend(
         fault
             .filter_map(|fault| fault.abort.as_ref())
             .map(|it| format!(" abort={:?}:{}", it.with, it.percentage.millionths())),
     );
-    text.extend(policy.mirrors.iter().map(|it| format!(" mirror={}:{}", it.version, it.percentage.millionths())));
-    text
+    told.extend(policy.mirrors.iter().map(|it| format!(" mirror={}:{}", it.version, it.percentage.millionths())));
+    told.extend(policy.cors.iter().map(allowed));
+    told
+}
+
+fn allowed(cors: &Cors) -> String {
+    let Cors { origins, methods, headers, expose, max_age_s, credentials, forward_unmatched } = cors;
+    let origins: Vec<String> = origins.iter().map(text).collect();
+    let lists = [methods, headers, expose].map(|list| list.join(",")).join("|");
+    let age = max_age_s.map(|age| format!(" {age}s")).unwrap_or_default();
+    let marks = [(*credentials, " credentials"), (!forward_unmatched, " ignore")];
+    let marks: String = marks.iter().filter(|(set, _)| *set).map(|(_, mark)| *mark).collect();
+    format!(" cors=[{}]{lists}{age}{marks}", origins.join(" "))
 }
 
 /// Compiles a rule with these fields beside its route to v2.
@@ -122,4 +133,17 @@ fn a_mirror_is_a_version_like_others() {
     );
     let nothing = with_rules("{match: [{uri: {exact: /a}}], redirect: {uri: /b}, mirror: {host: reviews}}, {V1}", &[]);
     assert_eq!(codes(&nothing), ["CAN0005 spec.http[0].mirror"]);
+}
+
+#[test]
+fn cors() {
+    check(&[
+        ("corsPolicy: {}", " cors=[]||"),
+        (
+            "corsPolicy: {allowOrigins: [{exact: 'https://a'}, {prefix: 'https://b.'}, {regex: '.*c'}], allowMethods: [GET, PUT], allowHeaders: [x-a], exposeHeaders: [x-b], maxAge: 24h, allowCredentials: true, unmatchedPreflights: IGNORE}",
+            " cors=[=https://a ^https://b. ~.*c]GET,PUT|x-a|x-b 86400s credentials ignore",
+        ),
+        ("corsPolicy: {allowOrigin: ['*'], unmatchedPreflights: FORWARD}", " cors=[=*]||"),
+        ("corsPolicy: {allowOrigin: [a], allowOrigins: [{exact: b}]}", " cors=[=b]||"),
+    ]);
 }
