@@ -17,6 +17,7 @@ mod portion;
 mod retry;
 mod rule;
 pub mod server;
+mod substitution;
 pub mod table;
 mod target;
 pub mod threads;

@@ -15,7 +15,7 @@ mod policy;
 
 pub use http::{
     HeaderChanges, HeaderOperations, Http, HttpAction, HttpDestination, HttpRoute, HttpRule, Redirect, RequestMatch,
-    Rewrite, Text,
+    Rewrite, RewritePart, Text, UriRegexRewrite,
 };
 pub use policy::{Abort, AbortWith, Cors, Delay, Fault, HttpPolicy, Mirror, Percentage, Retries, RetryOn};
 

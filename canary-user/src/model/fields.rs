@@ -67,6 +67,8 @@ const VIRTUAL_SERVICE: &[&str] = &[
     "http[].retries.retryOn",
     "http[].rewrite.authority",
     "http[].rewrite.uri",
+    "http[].rewrite.uriRegexRewrite.match",
+    "http[].rewrite.uriRegexRewrite.rewrite",
     "http[].route[].destination.host",
     "http[].route[].destination.port.number",
     "http[].route[].destination.subset",

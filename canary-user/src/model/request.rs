@@ -17,6 +17,7 @@ mod fault;
 mod headers;
 mod mirror;
 mod retries;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -123,7 +124,7 @@ impl HttpRule {
         } else if raw.delegate.is_some() {
             HttpAction::Delegate
         } else {
-            let rewrite = raw.rewrite.take().map(|rewrite| read_rewrite(rewrite, path, &mut proxied, faults));
+            let rewrite = raw.rewrite.take().map(|raw| rewrite::read(raw, path, &mut proxied, faults));
             let mut headers = Vec::with_capacity(raw.route.len());
             for (index, entry) in raw.route.iter_mut().enumerate() {
                 let field = format!("route[{index}].headers");
@@ -232,35 +233,6 @@ fn milliseconds(text: &str) -> Result<u64, Problem> {
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 1 to 1e15, as checked above")]
     Ok(milliseconds.round() as u64)
-}
-
-fn read_rewrite(raw: raw::HttpRewrite, path: &str, proxied: &mut Vec<String>, faults: &mut Faults) -> Rewrite {
-    let (uri, authority) = (given(raw.uri), given(raw.authority));
-    let path = format!("{path}.rewrite");
-    match (&uri, &authority, &raw.uri_regex_rewrite) {
-        (None, None, None) => {
-            faults.push(
-                &path,
-                Problem::ExactlyOne { fields: "`uri`, `authority` or `uriRegexRewrite` (or more)", found: 0 },
-            );
-        }
-        (Some(_), _, Some(_)) => {
-            let (first, second) = ("rewrite.uri", "rewrite.uriRegexRewrite");
-            faults.push(format!("{path}.uriRegexRewrite"), Problem::Exclusive { first, second });
-        }
-        _ => {}
-    }
-    // What nothing follows (`uriRegexRewrite`) is reported with the object.
-    if uri.is_some() || authority.is_some() {
-        proxied.push("rewrite".to_owned());
-    }
-    if let Some(authority) = &authority {
-        faults.take(&format!("{path}.authority"), headers::check_value(authority));
-    }
-    if let Some(uri) = &uri {
-        faults.take(&format!("{path}.uri"), headers::check_target(uri));
-    }
-    Rewrite { uri, authority }
 }
 
 /// In protobuf an empty text is none.

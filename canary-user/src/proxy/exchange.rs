@@ -306,13 +306,12 @@ fn outgoing(mut parts: Parts, ends: Ends, way: &Way<'_>, authority: &str) -> Opt
         None => HeaderValue::from_str(authority).ok()?,
     };
     let same = parts.uri.path_and_query();
-    let path = match (&way.route.uri, same) {
-        (Some(uri), same) => {
-            let target = same.map_or("/", PathAndQuery::as_str);
-            matching::rewritten(target, way.matched, uri).parse().ok()?
-        }
-        (None, Some(same)) => same.clone(),
-        (None, None) => PathAndQuery::from_static("/"),
+    let target = same.map_or("/", PathAndQuery::as_str);
+    let path = match (&way.route.uri, &way.route.uri_regex, same) {
+        (Some(uri), _, _) => matching::rewritten(target, way.matched, uri).parse().ok()?,
+        (None, Some(regex), _) => regex.apply(target)?.parse().ok()?,
+        (None, None, Some(same)) => same.clone(),
+        (None, None, None) => PathAndQuery::from_static("/"),
     };
     let mut uri = Uri::builder().path_and_query(path);
     if parts.version == Version::HTTP_2 {

@@ -25,6 +25,7 @@ use super::{
     mirror::Mirror,
     portion::Portion,
     retry::Retry,
+    substitution::Substitution,
     view::RequestView,
 };
 use crate::state::{
@@ -74,6 +75,7 @@ pub(super) struct Route {
     draws: AtomicU64,
     pub(super) destinations: Vec<Destination>,
     pub(super) uri: Option<String>,
+    pub(super) uri_regex: Option<Substitution>,
     pub(super) authority: Option<HeaderValue>,
 }
 
@@ -187,6 +189,7 @@ impl Route {
             draws: AtomicU64::new(0),
             destinations: destinations.collect(),
             uri: of.rewrite.uri.clone(),
+            uri_regex: of.rewrite.uri_regex.as_ref().and_then(Substitution::new),
             authority: of.rewrite.authority.as_ref().and_then(|authority| authority.parse().ok()),
         }
     }

@@ -99,6 +99,28 @@ pub struct Rewrite {
     pub uri: Option<String>,
     /// Replaces the authority (`Host`).
     pub authority: Option<String>,
+    /// Replaces what matches in the path.
+    #[serde(default)]
+    pub uri_regex: Option<UriRegexRewrite>,
+}
+
+/// A replacement of what matches in a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UriRegexRewrite {
+    /// RE2 syntax, at most 1 024 characters.
+    pub pattern: String,
+    /// What comes in its place.
+    pub rewrite: Vec<RewritePart>,
+}
+
+/// A part of a replacement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RewritePart {
+    /// As it is.
+    Text(String),
+    /// What a group of the pattern has matched; 0 is all of it.
+    Group(usize),
 }
 
 /// Where a client is sent instead.

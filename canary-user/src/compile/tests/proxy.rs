@@ -52,7 +52,8 @@ fn action(action: &HttpAction) -> String {
                 to.map(|to| format!("{}:{}{}", to.version, to.weight, changes(&to.headers))).collect();
             let rewrite = [("uri", &route.rewrite.uri), ("authority", &route.rewrite.authority)];
             let rewrite = rewrite.iter().filter_map(|(name, text)| Some(format!(" {name}={}", text.as_ref()?)));
-            format!("{{{}}}{}", to.join(" "), rewrite.collect::<String>())
+            let regex = route.rewrite.uri_regex.as_ref().map(|it| format!(" {}=>{:?}", it.pattern, it.rewrite));
+            format!("{{{}}}{}{}", to.join(" "), rewrite.collect::<String>(), regex.unwrap_or_default())
         }
         HttpAction::Redirect(to) => {
             let port = to.port.map(|port| port.to_string());
@@ -147,6 +148,10 @@ fn every_action_and_change() {
         ("directResponse: {status: 200, body: {bytes: aGVsbG8=}}", "200 \"hello\""),
         ("V2, rewrite: {uri: /b, authority: b}", "{v2:1} uri=/b authority=b"),
         ("V2, rewrite: {authority: b}", "{v2:1} authority=b"),
+        (
+            "V2, rewrite: {uriRegexRewrite: {match: '/(a+)', rewrite: '/b\\1'}}",
+            "{v2:1} /(a+)=>[Text(\"/b\"), Group(1)]",
+        ),
         ("V2, timeout: 1.5s", "{v2:1} 1500ms"),
         ("V2, timeout: 1m1ms", "{v2:1} 60001ms"),
         ("V2, timeout: 0s", "{v2:1}"),
@@ -286,7 +291,6 @@ fn what_the_proxy_does_is_reported_only_where_there_is_none() {
         ("retries: {attempts: 3, retryOn: 'retriable-headers,5xx'}", "retries.retryOn"),
         ("fault: {delay: {fixedDelay: 5s}}", "fault.delay"),
         ("corsPolicy: {allowOrigin: ['*'], allowAll: true}", "corsPolicy.allowAll"),
-        ("rewrite: {uriRegexRewrite: {match: a, rewrite: b}}", "rewrite.uriRegexRewrite"),
         ("headers: {request: {set: {a: '%REQ(b)%', c: d}}}", "headers.request.set.a"),
     ];
     for (extra, field) in cases {

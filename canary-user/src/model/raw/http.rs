@@ -150,7 +150,15 @@ pub(in crate::model) struct Body {
 pub(in crate::model) struct HttpRewrite {
     pub(in crate::model) uri: Option<String>,
     pub(in crate::model) authority: Option<String>,
-    pub(in crate::model) uri_regex_rewrite: Option<Value>,
+    pub(in crate::model) uri_regex_rewrite: Option<UriRegexRewrite>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::model) struct UriRegexRewrite {
+    #[serde(rename = "match")]
+    pub(in crate::model) pattern: Option<String>,
+    pub(in crate::model) rewrite: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

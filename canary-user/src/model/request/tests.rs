@@ -146,7 +146,7 @@ fn changes_of_requests() {
             ("rewrite: {}", "CAN0001 spec.http[0].rewrite: exactly one of `uri`"),
             ("rewrite: {uri: \"/\\n\"}", "CAN0001 spec.http[0].rewrite.uri: `/\\n` is not a path"),
             (
-                "rewrite: {uri: /a, uriRegexRewrite: {match: a}}",
+                "rewrite: {uri: /a, uriRegexRewrite: {match: a, rewrite: b}}",
                 "CAN0001 spec.http[0].rewrite.uriRegexRewrite: rewrite.uri and",
             ),
             (
@@ -288,5 +288,22 @@ fn cors() {
             ),
         ],
         |cors| format!("corsPolicy: {{{cors}}}, route: [{{destination: {{host: a}}}}]"),
+    );
+}
+
+#[test]
+fn rewrites_by_regex() {
+    check(
+        &[
+            ("match: '(a)', rewrite: '/\\1\\\\'", ""),
+            ("match: a", "CAN0001 spec.http[0].rewrite.uriRegexRewrite.rewrite: required, but missing"),
+            ("match: '', rewrite: b", "CAN0001 spec.http[0].rewrite.uriRegexRewrite.match: required, but missing"),
+            ("match: '(', rewrite: b", "CAN0001 spec.http[0].rewrite.uriRegexRewrite.match: `(` is not a regular expr"),
+            ("match: a, rewrite: 'b c'", "CAN0001 spec.http[0].rewrite.uriRegexRewrite.rewrite: `b c` is not a path"),
+            ("match: a, rewrite: '\\1'", "CAN0001 spec.http[0].rewrite.uriRegexRewrite.rewrite: `\\1` is not possible"),
+            ("match: a, rewrite: 'b\\'", "CAN0001 spec.http[0].rewrite.uriRegexRewrite.rewrite: `b\\` is not possible"),
+            ("match: a, rewrite: '\\x'", "CAN0001 spec.http[0].rewrite.uriRegexRewrite.rewrite: `\\x` is not possible"),
+        ],
+        |regex| format!("rewrite: {{uriRegexRewrite: {{{regex}}}}}, route: [{{destination: {{host: a}}}}]"),
     );
 }

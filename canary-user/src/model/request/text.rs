@@ -81,6 +81,12 @@ pub(super) fn check(raw: raw::StringMatch, place: Place) -> Result<Option<Text>,
 }
 
 fn check_regex(text: &str) -> Result<(), Problem> {
+    // With `(?x)` a comment may swallow the end of what is applied: to the whole text.
+    check_part(text).and_then(|_| Regex::new(&format!("^(?:{text})$")).map_err(|error| problem(text, &error))).map(drop)
+}
+
+/// Reads a regular expression for a part of a text.
+pub(super) fn check_part(text: &str) -> Result<Regex, Problem> {
     let length = text.chars().count();
     if text.is_empty() {
         return Err(Problem::Empty);
@@ -88,11 +94,12 @@ fn check_regex(text: &str) -> Result<(), Problem> {
     if length > REGEX_LENGTH {
         return Err(Problem::RegexLong { length, limit: REGEX_LENGTH });
     }
-    // By itself, and as it is applied: to the whole text. With `(?x)` a comment may swallow the end of the latter.
-    Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$"))).map(drop).map_err(|error| {
-        // The library draws the place over several lines; the last one says what is wrong.
-        let why = error.to_string();
-        let why = why.lines().last().unwrap_or_default();
-        Problem::Regex { what: format!("`{text}`"), why: why.strip_prefix("error: ").unwrap_or(why).to_owned() }
-    })
+    Regex::new(text).map_err(|error| problem(text, &error))
+}
+
+fn problem(text: &str, error: &regex::Error) -> Problem {
+    // The library draws the place over several lines; the last one says what is wrong.
+    let why = error.to_string();
+    let why = why.lines().last().unwrap_or_default();
+    Problem::Regex { what: format!("`{text}`"), why: why.strip_prefix("error: ").unwrap_or(why).to_owned() }
 }

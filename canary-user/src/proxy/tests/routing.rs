@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use super::fixture::{Raw, at, endpoints, named, proxy, route, rule, server, split, state, text};
 use crate::{
     proxy::Flag,
-    state::{HeaderOperations, HttpAction, Redirect, RequestMatch, State, Text},
+    state::{HeaderOperations, HttpAction, Redirect, RequestMatch, RewritePart, State, Text, UriRegexRewrite},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,4 +161,19 @@ async fn a_client_that_goes_away_is_counted() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("not counted");
+}
+
+#[tokio::test]
+async fn paths_are_rewritten_by_a_regex() {
+    let echo = |request: hyper::Request<hyper::body::Incoming>| async move { text(request.uri().to_string()) };
+    let mut forward = rule(route(&[("v1", 1)]));
+    let HttpAction::Route(to) = &mut forward.action else { panic!("no route") };
+    let parts = vec![RewritePart::Group(2), RewritePart::Group(1)];
+    to.rewrite.uri_regex = Some(UriRegexRewrite { pattern: "^(/a)(.*)".into(), rewrite: parts });
+    let proxy = proxy(&state(vec![forward], &[("v1", at(server(false, echo).await))])).await;
+    let mut client = Raw::to(&proxy).await;
+    assert_eq!(client.get("/a/b?c=/a").await, (200, "/b/a?c=/a".into()));
+    assert_eq!(client.get("/other").await, (200, "/other".into()));
+    // What comes out is no path.
+    assert_eq!(client.get("/ab").await.0, 400);
 }
