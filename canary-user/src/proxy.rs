@@ -1,8 +1,9 @@
 //! The proxy: follows the rules of a service that need the request.
 //!
 //! The way of a request: [`server`] has the connection, `exchange` takes one request through: [`table`] finds the rule
-//! by [`matching`] and draws version and endpoint, [`headers`] makes the changes, `upstream` sends it on. Bodies are
-//! streamed, never kept. [`counts`] has what became of them.
+//! by [`matching`] and draws version and endpoint, [`headers`] makes the changes, `upstream` sends it on. On the way are
+//! `cors`, `fault`, `mirror` and `retry`, for rules that have them. Bodies are streamed, never kept. [`counts`] has what
+//! became of them.
 mod begun;
 mod body;
 mod cors;

@@ -291,6 +291,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_copy_differs_in_its_authority_only() {
+        let request = Request::post("http://web:80/a?b").version(Version::HTTP_2).header("x-a", "b");
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let copy = shadow(&head, Body::of(Bytes::new()));
+        assert_eq!(copy.uri(), "http://web-shadow:80/a?b");
+        assert_eq!((copy.method(), copy.version(), copy.headers()), (&head.method, head.version, &head.headers));
+    }
+
     #[tokio::test]
     async fn a_copy_that_lags_is_given_up_and_one_without_an_end_breaks_off() {
         let (mut tail, mut body) = copy();

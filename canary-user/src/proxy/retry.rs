@@ -226,7 +226,8 @@ impl Attempts<'_> {
         number(&mut request, 1);
         let kept = retry.keep(&request);
         let sent = self.attempt(retry, endpoint, request).await;
-        if !retry.is_due(&sent) {
+        // An answer to what cannot be sent again is the last one: nothing of it needs to be looked at.
+        if (sent.is_ok() && kept.is_none()) || !retry.is_due(&sent) {
             return Outcome { sent: sent.map_err(|it| it.why), endpoint, exhausted: false };
         }
         // Boxed: what seldom happens takes no room in the state of every request.
