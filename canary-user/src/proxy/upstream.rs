@@ -160,8 +160,10 @@ impl Pool {
             Ok(stream) => stream,
             Err(error) => return Err(Unanswered::unsent(Failure::Connect(error), request)),
         };
-        let shaken =
-            http1::Builder::new().max_buf_size(super::server::HEAD_BYTES).handshake(TokioIo::new(Begun::new(stream))).await;
+        let shaken = http1::Builder::new()
+            .max_buf_size(super::server::HEAD_BYTES)
+            .handshake(TokioIo::new(Begun::new(stream)))
+            .await;
         let (mut sender, connection) = match shaken {
             Ok(both) => both,
             Err(error) => return Err(Unanswered::unsent(Failure::of(error), request)),
