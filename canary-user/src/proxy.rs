@@ -4,6 +4,7 @@
 //! by [`matching`] and draws version and endpoint, [`headers`] makes the changes, `upstream` sends it on. On the way are
 //! `cors`, `fault`, `mirror` and `retry`, for rules that have them. Bodies are streamed, never kept. [`counts`] has what
 //! became of them.
+pub mod answers;
 mod begun;
 mod body;
 mod cors;

@@ -7,7 +7,7 @@ use std::{
 use hyper::body::{Bytes, Frame, Incoming, SizeHint};
 use thiserror::Error;
 
-use super::{upstream::Lease, wire::Hold};
+use super::{counts::Ending, upstream::Lease, wire::Hold};
 
 /// The body of a request or an answer.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(super) struct Body {
     lease: Option<Lease>,
     /// The client's connection is in use until then.
     hold: Option<Hold>,
+    /// The request is over then, too.
+    ending: Option<Ending>,
 }
 
 #[derive(Debug)]
@@ -45,24 +47,30 @@ impl<T: hyper::body::Body<Data = Bytes, Error = Broken> + std::fmt::Debug + Send
 impl Body {
     /// One of the proxy's own; no bytes: none.
     pub(super) fn of(bytes: Bytes) -> Self {
-        Self { source: Source::Own(bytes), lease: None, hold: None }
+        Self { source: Source::Own(bytes), lease: None, hold: None, ending: None }
     }
 
     /// One that is passed on.
     pub(super) fn passed(body: Incoming, lease: Option<Lease>) -> Self {
-        let mut body = Self { source: Source::Passed(body), lease, hold: None };
+        let mut body = Self { source: Source::Passed(body), lease, hold: None, ending: None };
         body.release_at_end();
         body
     }
 
     /// One that somebody makes on the way.
     pub(super) fn made(frames: impl Frames + 'static) -> Self {
-        Self { source: Source::Made(Box::pin(frames)), lease: None, hold: None }
+        Self { source: Source::Made(Box::pin(frames)), lease: None, hold: None, ending: None }
     }
 
     /// Says that the client's connection is in use until it is over.
     pub(super) fn holding(mut self, hold: Hold) -> Self {
         self.hold = Some(hold);
+        self
+    }
+
+    /// Says how long the request took when it is over.
+    pub(super) fn ending(mut self, ending: Ending) -> Self {
+        self.ending = Some(ending);
         self
     }
 

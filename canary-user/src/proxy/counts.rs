@@ -5,12 +5,20 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Instant,
 };
 
 use hyper::StatusCode;
 
-use super::{Flag, retry::Budget};
+use super::{
+    Flag,
+    answers::{self, Answers},
+    retry::Budget,
+};
 use crate::state::ServiceId;
+
+/// What mirrored requests are counted under, after the name of their rule: nobody hears the answers.
+pub const MIRROR: &str = " (mirror)";
 
 /// What is counted for itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +52,7 @@ pub(super) struct Tally {
     classes: [AtomicU64; 5],
     flags: [AtomicU64; Flag::ALL.len()],
     pub(super) retries: Budget,
+    answers: answers::Tally,
 }
 
 impl Tally {
@@ -91,6 +100,11 @@ impl Counts {
     pub(super) fn snapshot(&self) -> Vec<(CountKey, Count)> {
         self.0.iter().map(|(key, tally)| (key.clone(), tally.read())).collect()
     }
+
+    /// The same with answers by status and time.
+    pub(super) fn in_detail(&self) -> Vec<(CountKey, Count, Answers)> {
+        self.0.iter().map(|(key, tally)| (key.clone(), tally.read(), tally.answers.read())).collect()
+    }
 }
 
 /// A request on its way: counted when it begins and when it is answered, or as [`Flag::DC`] when nobody waits for the
@@ -98,18 +112,19 @@ impl Counts {
 #[derive(Debug)]
 pub(super) struct OnTheWay {
     tally: Option<Arc<Tally>>,
+    began: Instant,
 }
 
 impl OnTheWay {
     /// It begins.
     pub(super) fn new(tally: Arc<Tally>) -> Self {
         tally.requests.fetch_add(1, Relaxed);
-        Self { tally: Some(tally) }
+        Self { tally: Some(tally), began: Instant::now() }
     }
 
-    /// It is answered.
-    pub(super) fn answered(mut self, status: StatusCode, flag: Option<Flag>) {
-        let Some(tally) = self.tally.take() else { return };
+    /// The head of its answer is there. What is left goes with the answer's body: it ends with it.
+    pub(super) fn answered(mut self, status: StatusCode, flag: Option<Flag>) -> Option<Ending> {
+        let tally = self.tally.take()?;
         let class = usize::from(status.as_u16() / 100).checked_sub(1);
         if let Some(class) = class.and_then(|class| tally.classes.get(class)) {
             class.fetch_add(1, Relaxed);
@@ -117,6 +132,8 @@ impl OnTheWay {
         if let Some(flag) = flag {
             tally.note(flag);
         }
+        tally.answers.answered(status.as_u16(), flag);
+        Some(Ending { tally, began: self.began })
     }
 }
 
@@ -124,6 +141,21 @@ impl Drop for OnTheWay {
     fn drop(&mut self) {
         if let Some(tally) = &self.tally {
             tally.note(Flag::DC);
+            tally.answers.answered(0, Some(Flag::DC));
+            tally.answers.took(self.began.elapsed());
         }
+    }
+}
+
+/// A request whose answer is being sent: over when this goes.
+#[derive(Debug)]
+pub(super) struct Ending {
+    tally: Arc<Tally>,
+    began: Instant,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.tally.answers.took(self.began.elapsed());
     }
 }

@@ -266,8 +266,10 @@ fn unanswered(why: &Failure, endpoint: SocketAddr, client: SocketAddr, exhausted
 }
 
 fn counted(count: OnTheWay, (answer, flag): Outcome) -> Response<Body> {
-    count.answered(answer.status(), flag);
-    answer
+    match count.answered(answer.status(), flag) {
+        Some(ending) => answer.map(|body| body.ending(ending)),
+        None => answer,
+    }
 }
 
 /// The authority of a request. `Host` is taken out: an address in the request line is the one that counts (RFC 9112 §3.2.2).

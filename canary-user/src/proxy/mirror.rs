@@ -78,7 +78,7 @@ impl Mirror {
     /// Sends a copy, with what comes out of `body`.
     fn send(&self, service: &Service, pool: &Arc<Pool>, head: &Parts, body: Body) -> Option<AbortHandle> {
         let count = OnTheWay::new(self.tally.clone());
-        let failed = |count: OnTheWay, flag| count.answered(StatusCode::SERVICE_UNAVAILABLE, Some(flag));
+        let failed = |count: OnTheWay, flag| drop(count.answered(StatusCode::SERVICE_UNAVAILABLE, Some(flag)));
         let ready = service.version(&self.version).ok_or(Flag::NC).and_then(|endpoints| {
             let endpoint = endpoints.next().ok_or(Flag::UH)?;
             Ok((endpoint, self.place().ok_or(Flag::UO)?))

@@ -18,7 +18,7 @@ use hyper::{StatusCode, body::Bytes, header::HeaderValue};
 
 use super::{
     cors::Cors,
-    counts::Tally,
+    counts::{MIRROR, Tally},
     fault::Fault,
     headers::CompiledOperations,
     matching::{CompiledMatch, Matched, matches},
@@ -31,9 +31,6 @@ use super::{
 use crate::state::{
     Choosing, DeadVersion, HeaderChanges, HttpAction, HttpRoute, HttpRule, Redirect, Service, ServiceId,
 };
-
-/// What mirrored requests are counted under, after the rule's name: nobody hears the answers.
-const MIRROR: &str = " (mirror)";
 
 /// A rule that is compiled. Shared between tables as long as it stays the same.
 #[derive(Debug)]

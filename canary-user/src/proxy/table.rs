@@ -13,6 +13,7 @@ use std::{
 use canary_common::build::{Tree, name_hash, tree};
 
 use super::{
+    answers::Answers,
     counts::{Count, CountKey, Counts, Tally},
     matching::Matched,
     rule::{Rule, descend},
@@ -70,6 +71,12 @@ impl RouteTable {
     #[must_use]
     pub fn counts(&self) -> Vec<(CountKey, Count)> {
         self.counts.snapshot()
+    }
+
+    /// The same with answers by status and time.
+    #[must_use]
+    pub fn in_detail(&self) -> Vec<(CountKey, Count, Answers)> {
+        self.counts.in_detail()
     }
 
     /// The service behind a virtual address.

@@ -14,6 +14,8 @@ use tokio::{
 };
 
 use super::{
+    answers::Answers,
+    counts::{Count, CountKey},
     server::{Settings, serve},
     table::RouteTable,
 };
@@ -33,6 +35,12 @@ impl Routes {
         let tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let next = RouteTable::build(state, Some(&tables.borrow()));
         tables.send_replace(Arc::new(next));
+    }
+
+    /// What became of requests so far, by service, rule and version.
+    #[must_use]
+    pub fn requests(&self) -> Vec<(CountKey, Count, Answers)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).borrow().in_detail()
     }
 }
 

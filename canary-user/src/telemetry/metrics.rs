@@ -8,9 +8,15 @@ use crate::{
     agent::view::{Phase, View},
     dataplane::{Counters, SplitCounts},
     diagnostic::Severity,
+    proxy::{
+        answers::Answers,
+        counts::{Count, CountKey},
+    },
     state::{Protocol, ServiceId},
     telemetry::deviation,
 };
+
+mod requests;
 
 /// How a metric behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +25,8 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// Counts by upper bounds, and a sum.
+    Histogram,
 }
 
 /// A metric.
@@ -26,7 +34,7 @@ pub enum Kind {
 pub struct Metric {
     /// Name.
     pub name: &'static str,
-    /// Counter or gauge.
+    /// Counter, gauge or histogram.
     pub kind: Kind,
     /// One sentence.
     pub help: &'static str,
@@ -47,6 +55,10 @@ metrics! {
     OPENED = Counter "istio_tcp_connections_opened_total": "TCP connections by Istio's labels.";
     SENT = Counter "istio_tcp_sent_bytes_total": "Bytes sent to clients of TCP services by Istio's labels.";
     RECEIVED = Counter "istio_tcp_received_bytes_total": "Bytes received from clients of TCP services by Istio's labels.";
+    REQUESTS = Counter "istio_requests_total": "HTTP requests through the proxy by Istio's labels.";
+    DURATION = Histogram "istio_request_duration_milliseconds": "Time from a request's head to the last byte of its answer, by Istio's labels.";
+    ROUTED = Counter "canary_requests_total": "HTTP requests through the proxy by service, rule and version.";
+    RETRIES = Counter "canary_request_retries_total": "Attempts after the first one by service, rule and version.";
     LEFT = Counter "canary_left_packets_total": "Packets that were left alone, by reason.";
     ENDPOINTS = Gauge "canary_endpoints": "Endpoints by service, version and state.";
     INTENDED = Gauge "canary_weight_intended": "Weight that the configuration wants, by service, rule and version.";
@@ -63,9 +75,10 @@ metrics! {
 
 /// Writes all metrics.
 #[must_use]
-pub fn text(view: &View, counters: &Counters) -> String {
+pub fn text(view: &View, counters: &Counters, requests: &[(CountKey, Count, Answers)]) -> String {
     let mut page = Page::default();
     traffic(&mut page, view, counters);
+    requests::fill(&mut page, requests);
     splits(&mut page, view, counters);
     agent(&mut page, view);
     page.finish()
@@ -95,10 +108,8 @@ fn traffic(page: &mut Page, view: &View, counters: &Counters) {
             page.count(BYTES, &labels, bytes);
         }
         if id.protocol == Protocol::Tcp {
-            let host = format!("{}.{}.svc.cluster.local", id.name, id.namespace);
-            // The name of a ServiceEntry is its host.
-            let host = if id.name.contains('.') { &id.name } else { &host };
-            let labels = istio(id, host, version);
+            let host = host(id);
+            let labels = istio(id, &host, version, "tcp", "-");
             page.count(OPENED, &labels, counts.flows);
             page.count(SENT, &labels, counts.bytes_out);
             page.count(RECEIVED, &labels, counts.bytes_in);
@@ -119,8 +130,19 @@ fn traffic(page: &mut Page, view: &View, counters: &Counters) {
     }
 }
 
-/// Istio's labels for TCP, with what this host knows. Names of workloads are not known here and say so as Istio does.
-fn istio<'a>(id: &'a ServiceId, host: &'a str, version: &'a str) -> [(&'static str, &'a str); 11] {
+/// What clients call a service. The name of a ServiceEntry is its host.
+fn host(id: &ServiceId) -> String {
+    if id.name.contains('.') { id.name.clone() } else { format!("{}.{}.svc.cluster.local", id.name, id.namespace) }
+}
+
+/// Istio's labels, with what this host knows. Names of workloads are not known here and say so as Istio does.
+fn istio<'a>(
+    id: &'a ServiceId,
+    host: &'a str,
+    version: &'a str,
+    protocol: &'a str,
+    flags: &'a str,
+) -> [(&'static str, &'a str); 11] {
     [
         ("reporter", "source"),
         ("source_workload", "unknown"),
@@ -130,8 +152,8 @@ fn istio<'a>(id: &'a ServiceId, host: &'a str, version: &'a str) -> [(&'static s
         ("destination_service", host),
         ("destination_service_name", &id.name),
         ("destination_service_namespace", &id.namespace),
-        ("request_protocol", "tcp"),
-        ("response_flags", "-"),
+        ("request_protocol", protocol),
+        ("response_flags", flags),
         ("connection_security_policy", "unknown"),
     ]
 }
@@ -194,8 +216,14 @@ impl Page {
     }
 
     fn line(&mut self, metric: Metric, labels: &[(&str, &str)], value: &str) {
+        self.part(metric, "", labels, value);
+    }
+
+    /// A line of a metric that has several names, such as a histogram's `_sum`.
+    fn part(&mut self, metric: Metric, part: &str, labels: &[(&str, &str)], value: &str) {
         let lines = self.0.entry(metric.name).or_default();
         lines.push_str(metric.name);
+        lines.push_str(part);
         if !labels.is_empty() {
             let pairs: Vec<String> =
                 labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
@@ -211,6 +239,7 @@ impl Page {
             let kind = match metric.kind {
                 Kind::Counter => "counter",
                 Kind::Gauge => "gauge",
+                Kind::Histogram => "histogram",
             };
             let _ = writeln!(text, "# HELP {} {}\n# TYPE {} {kind}", metric.name, metric.help, metric.name);
             text.push_str(self.0.get(metric.name).map_or("", String::as_str));
@@ -238,7 +267,7 @@ mod tests {
         kernel.inside().flows = flows.iter().map(|&(name, flows)| (name.to_owned(), flows)).collect();
         let state = std::sync::Arc::new(state);
         let view = View { intended: state.clone(), in_force: state, phase: Phase::Ready, ..View::default() };
-        text(&view, &kernel.counters().unwrap())
+        text(&view, &kernel.counters().unwrap(), &[])
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     agent::wake::{Ask, Handle},
+    proxy::threads::Routes,
     telemetry::metrics,
 };
 
@@ -33,24 +34,25 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, MetricsError> {
     TcpListener::bind(address).await.map_err(|source| MetricsError { address, source })
 }
 
-/// Serves `GET /metrics` until `stop` is done.
+/// Serves `GET /metrics` until `stop` is done; `routes` knows what became of requests.
 ///
 /// # Errors
 /// When the listener breaks.
 pub async fn serve(
     listener: TcpListener,
     agent: Handle,
+    routes: Routes,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let router = Router::new().route("/metrics", get(page)).with_state(agent);
+    let router = Router::new().route("/metrics", get(page)).with_state((agent, routes));
     axum::serve(listener, router).with_graceful_shutdown(stop).await
 }
 
-async fn page(State(agent): State<Handle>) -> Response {
+async fn page(State((agent, routes)): State<(Handle, Routes)>) -> Response {
     match agent.ask(Ask::Counters).await {
         Ok(Ok((counters, view))) => {
             let head = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-            (head, metrics::text(&view, &counters)).into_response()
+            (head, metrics::text(&view, &counters, &routes.requests())).into_response()
         }
         Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
         Err(stopped) => (StatusCode::SERVICE_UNAVAILABLE, format!("{stopped}\n")).into_response(),

@@ -1,7 +1,12 @@
 //! Where requests go: versions, answers, redirects, rewrites.
 use std::{collections::BTreeMap, time::Duration};
 
-use http_body_util::BodyExt;
+use futures::SinkExt;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Frame, Incoming},
+};
 use tokio::net::TcpListener;
 
 use super::fixture::{Raw, at, endpoints, named, proxy, route, rule, server, split, state, text};
@@ -176,4 +181,33 @@ async fn paths_are_rewritten_by_a_regex() {
     assert_eq!(client.get("/other").await, (200, "/other".into()));
     // What comes out is no path.
     assert_eq!(client.get("/ab").await.0, 400);
+}
+
+/// A request is over with the last byte of its answer, not with the head.
+#[tokio::test]
+async fn requests_are_counted_by_code_and_time() {
+    let endpoint = server(false, |request: Request<Incoming>| async move {
+        let slow = request.uri().path() == "/slow";
+        let (mut body, frames) = futures::channel::mpsc::channel(1);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(if slow { 120 } else { 0 })).await;
+            let _ = body.send(Ok(Frame::data(Bytes::from("end")))).await;
+        });
+        let mut answer = Response::new(BodyExt::boxed(StreamBody::new(frames)));
+        *answer.status_mut() = if slow { StatusCode::IM_A_TEAPOT } else { StatusCode::OK };
+        answer
+    });
+    let proxy = proxy(&state(vec![rule(route(&[("v1", 1)]))], &[("v1", at(endpoint.await))])).await;
+    let mut client = Raw::to(&proxy).await;
+    for path in ["/", "/slow", "/"] {
+        client.say(&format!("GET {path} HTTP/1.1\r\nHost: web\r\n\r\n")).await;
+        client.hear("end\r\n0\r\n\r\n").await;
+    }
+    let all = proxy.table.borrow().in_detail();
+    let (_, count, answers) = all.iter().find(|(key, ..)| key.version == "v1").unwrap();
+    assert_eq!(count.requests, 3);
+    assert_eq!(answers.codes, [((200, None), 2), ((418, None), 1)].into());
+    let slower: u64 = answers.buckets.iter().skip(7).sum();
+    assert!(slower >= 1 && answers.buckets.iter().sum::<u64>() == 3, "one took more than 100 ms: {answers:?}");
+    assert!(answers.took >= Duration::from_millis(120), "{answers:?}");
 }
