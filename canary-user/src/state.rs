@@ -12,12 +12,14 @@ use serde::{Deserialize, Serialize};
 
 mod http;
 mod policy;
+mod tls;
 
 pub use http::{
     HeaderChanges, HeaderOperations, Http, HttpAction, HttpDestination, HttpRoute, HttpRule, Redirect, RequestMatch,
     Rewrite, RewritePart, Text, UriRegexRewrite,
 };
 pub use policy::{Abort, AbortWith, Cors, Delay, Fault, HttpPolicy, Mirror, Percentage, Retries, RetryOn};
+pub use tls::{Tls, TlsMatch, TlsRule};
 
 /// A transport protocol that canary balances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -94,6 +96,17 @@ pub struct Service {
     /// Rules that need the request: then `rules` lead to the proxy, which follows these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<Http>,
+    /// Rules that need the server name of a TLS connection: the same. With `http` for what is no TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+}
+
+impl Service {
+    /// Whether the proxy follows its rules.
+    #[must_use]
+    pub const fn is_proxied(&self) -> bool {
+        self.http.is_some() || self.tls.is_some()
+    }
 }
 
 /// Who it is for, and how their flows are split.

@@ -59,7 +59,10 @@ fn state(weights: &[(&str, u32)], v2: &[u8], choosing: Choosing) -> State {
     };
     let rules = vec![Rule { name: "http[0]".into(), sources: Vec::new(), split }];
     let frontend = Frontend { addr: IpAddr::from([10, 96, 0, 10]), port: 5000, protocol: Protocol::Tcp };
-    State { frontends: [(frontend, id())].into(), services: [(id(), Service { rules, versions, http: None })].into() }
+    State {
+        frontends: [(frontend, id())].into(),
+        services: [(id(), Service { rules, versions, http: None, tls: None })].into(),
+    }
 }
 
 fn probe(ahead: u32) -> Probe {

@@ -21,7 +21,7 @@ fn state(frontend: SocketAddr, proxy: SocketAddr) -> State {
     let split = Split { choosing: Choosing::Exact, dead: DeadVersion::Fail, weights: vec![("proxy".into(), 1)] };
     let version = Version { endpoints: BTreeMap::from([(proxy, 1)]), drain_seconds: 300 };
     let rules = vec![Rule { name: "proxy".into(), sources: Vec::new(), split }];
-    let service = Service { rules, versions: [("proxy".into(), version)].into(), http: None };
+    let service = Service { rules, versions: [("proxy".into(), version)].into(), http: None, tls: None };
     let frontend = Frontend { addr: frontend.ip(), port: frontend.port(), protocol: Protocol::Tcp };
     State { frontends: [(frontend, id.clone())].into(), services: [(id, service)].into() }
 }

@@ -222,7 +222,7 @@ pub(crate) fn split_state(weights: &[(&str, u32)]) -> State {
     let rules = vec![Rule { name: "http[0]".into(), sources: vec![], split }];
     State {
         frontends: [(frontend, helloworld())].into(),
-        services: [(helloworld(), Service { rules, versions, http: None })].into(),
+        services: [(helloworld(), Service { rules, versions, http: None, tls: None })].into(),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     model::{DRAIN_SECONDS, HttpAction, HttpRule as Written, RedirectPort, RedirectTo, Settings},
     state::{
         Choosing, DeadVersion, Family, HeaderChanges, Http, HttpAction as Action, HttpDestination, HttpRoute, HttpRule,
-        Mirror, Redirect, Rule, Service, Split, Version,
+        Mirror, Redirect, Rule, Service, Split, Tls, Version,
     },
 };
 
@@ -51,15 +51,15 @@ impl FromIterator<SocketAddr> for ProxyAddresses {
 }
 
 /// The service with everybody sent to the proxy.
-pub(super) fn service(http: Http, mut versions: BTreeMap<String, Version>, proxy: &[SocketAddr]) -> Service {
+pub(super) fn service(
+    (http, tls): (Option<Http>, Option<Tls>),
+    mut versions: BTreeMap<String, Version>,
+    proxy: &[SocketAddr],
+) -> Service {
     let weights = vec![(PROXY_VERSION.to_owned(), 1)];
     let split = Split { choosing: Choosing::default(), dead: DeadVersion::Fail, weights };
     versions.insert(PROXY_VERSION.to_owned(), version(proxy));
-    Service {
-        rules: vec![Rule { name: PROXY_RULE.to_owned(), sources: Vec::new(), split }],
-        versions,
-        http: Some(http),
-    }
+    Service { rules: vec![Rule { name: PROXY_RULE.to_owned(), sources: Vec::new(), split }], versions, http, tls }
 }
 
 fn version(proxy: &[SocketAddr]) -> Version {
@@ -69,7 +69,7 @@ fn version(proxy: &[SocketAddr]) -> Version {
 
 /// A service as it was in force, with the proxy where it is now; `None` when it needs one and there is none.
 pub(super) fn held(mut last: Service, proxy: &[SocketAddr]) -> Option<Service> {
-    if last.http.is_some() {
+    if last.is_proxied() {
         if proxy.is_empty() {
             return None;
         }

@@ -72,7 +72,9 @@ impl Refusal {
             }
             Self::NeedsRequest { .. } => "match on `port`, `sourceLabels` or `sourceNamespace`, or remove the match",
             Self::NeedsAnswer { .. } => "give the rule a `route`",
-            Self::NeedsServerName => "name all hosts of the service in `sniHosts`",
+            Self::NeedsServerName => {
+                "start the agent with --proxy (an address of this family); or name all hosts of the service in `sniHosts`"
+            }
             Self::SubnetsDivide => "name all addresses of the service, or none",
             Self::Invalid { .. } => "correct it: its own errors say how",
             Self::TooManyVersions { .. } => "remove destinations",

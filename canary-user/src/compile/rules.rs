@@ -18,6 +18,9 @@ use crate::{
 };
 
 mod http;
+mod tls;
+
+pub(super) use tls::ByName;
 
 /// A rule that applies, before its destinations are looked up.
 #[derive(Debug)]
@@ -33,13 +36,16 @@ pub(super) struct Candidate<'a> {
     pub(super) http: Option<&'a HttpRule>,
     /// For the proxy: alternatives; empty matches every request.
     pub(super) matches: Vec<RequestMatch>,
+    /// For the proxy: the rule is for TLS connections.
+    pub(super) tls: Option<ByName>,
 }
 
 impl<'a> Candidate<'a> {
     /// A rule for everybody that canary adds.
     pub(super) fn added(name: &str, goal: Goal<'a>) -> Self {
         let settings = Settings::default();
-        Self { name: name.into(), field: String::new(), sources: None, goal, settings, http: None, matches: Vec::new() }
+        let (name, field) = (name.into(), String::new());
+        Self { name, field, sources: None, goal, settings, http: None, matches: Vec::new(), tls: None }
     }
 }
 
@@ -48,7 +54,8 @@ impl<'a> Candidate<'a> {
 pub(super) struct Candidates<'a> {
     /// In order.
     pub(super) list: Vec<Candidate<'a>>,
-    /// By the proxy, as they need the request; otherwise by the kernel, and the last one is for everybody.
+    /// By the proxy, as they need the request or the server name; otherwise by the kernel, and the last one is for
+    /// everybody.
     pub(super) proxied: bool,
 }
 
@@ -95,11 +102,10 @@ pub(super) fn candidates<'a>(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Result<Option<Candidates<'a>>, Refused> {
     let route = scope.route;
-    let l4 = |section, rules| Ok(Candidates { list: l4(scope, section, rules)?, proxied: false });
     let Candidates { list: mut found, proxied } = match section(route, scope.port.application) {
         Some(Section::Http) => http::candidates(scope, diagnostics)?,
-        Some(Section::Tls) => l4("tls", &route.tls)?,
-        Some(Section::Tcp) => l4("tcp", &route.tcp)?,
+        Some(Section::Tls) => tls::candidates(scope)?,
+        Some(Section::Tcp) => Candidates { list: l4(scope, "tcp", &route.tcp)?, proxied: false },
         None => {
             // A port beside the one that the rules are for is nothing to talk about.
             if scope.ports.iter().all(|port| section(route, port.application).is_none()) {
@@ -182,7 +188,7 @@ fn l4<'a>(scope: &Scope<'a, '_>, section: &str, rules: &'a [L4Rule]) -> Result<V
         let last = sources.is_none() && rank == 0;
         let settings = policy.map(|policy| policy.settings).unwrap_or_default();
         let goal = Goal::Route(&rule.route);
-        found.push((rank, Candidate { name, field, sources, goal, settings, http: None, matches: Vec::new() }));
+        found.push((rank, Candidate { field, sources, settings, ..Candidate::added(&name, goal) }));
         if last {
             break;
         }
@@ -206,20 +212,13 @@ fn l4_clients(scope: &Scope<'_, '_>, rule: &L4Rule, field: &str) -> Result<(u8, 
     let mut clients = BTreeSet::new();
     let mut needs_name = None;
     for (index, entry) in rule.matches.iter().enumerate() {
-        let elsewhere = entry.port.is_some_and(|port| port != scope.port.number);
-        if elsewhere || entry.source.gateways_mesh == Some(false) {
-            continue;
-        }
         let field = format!("{field}.match[{index}]");
-        let Some(precision) = precision(scope, entry, &field)? else {
+        let Some(precision) = here(scope, entry, &field)? else {
             continue;
         };
-        let covers = |host: &Host| entry.sni_hosts.iter().any(|sni| sni.covers(host));
-        // Whoever connects to the service's address is taken to ask for its name.
-        let any_name = entry.sni_hosts.is_empty() || scope.hosts.iter().all(covers);
         match workloads(scope, &entry.source) {
             Who::Only(none) if none.is_empty() => {}
-            _ if !any_name => needs_name = needs_name.or(Some(format!("{field}.sniHosts"))),
+            _ if !tls::is_for_any_name(scope, entry) => needs_name = needs_name.or(Some(format!("{field}.sniHosts"))),
             Who::Everybody => return Ok((precision, Who::Everybody)),
             Who::Only(sources) => {
                 rank = rank.max(precision);
@@ -231,6 +230,15 @@ fn l4_clients(scope: &Scope<'_, '_>, rule: &L4Rule, field: &str) -> Result<(u8, 
         return Err(Refused::new(&scope.route.meta, field, Refusal::NeedsServerName));
     }
     Ok((rank, Who::Only(clients)))
+}
+
+/// How precisely an entry names the service's addresses; `None` when it is for another port, or not for the mesh.
+fn here(scope: &Scope<'_, '_>, entry: &L4Match, field: &str) -> Result<Option<u8>, Refused> {
+    let elsewhere = entry.port.is_some_and(|port| port != scope.port.number);
+    if elsewhere || entry.source.gateways_mesh == Some(false) {
+        return Ok(None);
+    }
+    precision(scope, entry, field)
 }
 
 /// How precisely `destinationSubnets` name the service's addresses: 0 without subnets, `None` when they do not hold.

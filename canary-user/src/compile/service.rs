@@ -9,7 +9,7 @@ use super::{
     index::{Backend, Index},
     limits, proxy,
     refusal::{Refusal, Refused},
-    rules::{self, Candidate, Candidates, Goal, Scope},
+    rules::{self, ByName, Candidate, Candidates, Goal, Scope},
     select,
     versions::{Identity, Resolver},
 };
@@ -19,7 +19,7 @@ use crate::{
         Address, Application, Backends, Concerns, DRAIN_SECONDS, Host, Port, Resolution, RoutePolicy, Settings,
         VirtualService,
     },
-    state::{Family, Http, Rule, Service, Split, Version},
+    state::{Family, Http, Rule, Service, Split, Tls, TlsRule, Version},
 };
 
 /// What is compiled: one port of a service in one family.
@@ -80,7 +80,7 @@ pub(super) fn build(
     diagnostics.append(&mut resolver.diagnostics);
     let (shares, mirrors) = (shares?, mirrors?);
     let names = resolver.names();
-    let (mut rules, mut http) = (Vec::new(), Http::default());
+    let (mut rules, mut http, mut tls) = (Vec::new(), Http::default(), Tls::default());
     for ((candidate, shares), mirrors) in candidates.into_iter().zip(shares).zip(mirrors) {
         let weights = weigh(&shares, &names).map_err(|refusal| Refused::new(meta, candidate.field.clone(), refusal))?;
         report.rules.push(told(&candidate, &shares, &names));
@@ -91,6 +91,10 @@ pub(super) fn build(
         }
         let (choosing, dead) = (of_rule.choosing.unwrap_or_default(), of_rule.dead.unwrap_or_default());
         let split = Split { choosing, dead, weights };
+        if let Some(ByName { matches, rest }) = candidate.tls {
+            tls.rules.push(TlsRule { name: candidate.name, matches, rest, split });
+            continue;
+        }
         rules.push(Rule { name: candidate.name, sources: candidate.sources.unwrap_or_default(), split });
     }
     let crowded = resolver.versions.iter().find(|(_, endpoints)| endpoints.len() > limits::ENDPOINTS_PER_VERSION);
@@ -103,7 +107,11 @@ pub(super) fn build(
         Some((names.get(&identity)?.clone(), Version { endpoints, drain_seconds }))
     });
     let versions = versions.collect();
-    Ok(if proxied { proxy::service(http, versions, proxy) } else { Service { rules, versions, http: None } })
+    if !proxied {
+        return Ok(Service { rules, versions, http: None, tls: None });
+    }
+    let (http, tls) = ((!http.rules.is_empty()).then_some(http), (!tls.rules.is_empty()).then_some(tls));
+    Ok(proxy::service((http, tls), versions, proxy))
 }
 
 /// Where a rule is written.

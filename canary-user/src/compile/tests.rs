@@ -16,6 +16,7 @@ mod names;
 mod properties;
 mod proxy;
 mod settings;
+mod tls;
 mod weights;
 
 /// A Service `reviews` at 10.96.0.1:9080, Pods of v1 (two), v2 and v3, and their subsets.

@@ -33,7 +33,7 @@ pub(super) struct Cors {
 #[derive(Debug)]
 pub(super) enum Verdict {
     /// A question before a request, which the proxy answers.
-    Preflight(Response<Body>),
+    Preflight(Box<Response<Body>>),
     /// It goes on, and the answer is for this origin.
     From(HeaderValue),
     /// It goes on, and is no matter of CORS.
@@ -62,7 +62,7 @@ impl Cors {
         let wanted = request.get(ACCESS_CONTROL_REQUEST_METHOD).filter(|wanted| !wanted.is_empty());
         match wanted.filter(|_| method == Method::OPTIONS.as_str()) {
             Some(_) if !allowed && self.forward_unmatched => Verdict::Pass,
-            Some(wanted) => Verdict::Preflight(self.preflight(origin, allowed, wanted, request)),
+            Some(wanted) => Verdict::Preflight(Box::new(self.preflight(origin, allowed, wanted, request))),
             None if allowed => Verdict::From(origin.clone()),
             None => Verdict::Pass,
         }

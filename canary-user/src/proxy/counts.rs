@@ -122,6 +122,13 @@ impl OnTheWay {
         Self { tally: Some(tally), began: Instant::now() }
     }
 
+    /// A connection that is passed on has come to an endpoint, or to none.
+    pub(super) fn ended(mut self, flag: Option<Flag>) {
+        if let Some((tally, flag)) = self.tally.take().zip(flag) {
+            tally.note(flag);
+        }
+    }
+
     /// The head of its answer is there. What is left goes with the answer's body: it ends with it.
     pub(super) fn answered(mut self, status: StatusCode, flag: Option<Flag>) -> Option<Ending> {
         let tally = self.tally.take()?;

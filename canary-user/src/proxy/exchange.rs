@@ -44,6 +44,14 @@ pub(super) struct Connection {
 type Outcome = (Response<Body>, Option<Flag>);
 
 impl Connection {
+    /// The service, if it has rules for connections that are passed on as they are.
+    pub(super) fn passed(&self) -> Option<(Arc<Service>, Ends)> {
+        let table = self.table.borrow();
+        let frontend = self.frontend.filter(|_| table.passes())?;
+        let service = table.service(frontend).filter(|service| service.tls.is_some())?;
+        Some((service.clone(), Ends { client: self.client, frontend }))
+    }
+
     /// Answers a request. Never fails: what goes wrong is an answer too.
     pub(super) fn answer(
         self: &Arc<Self>,
@@ -104,7 +112,7 @@ impl Connection {
                 cors.tell(origin, answer.headers_mut());
                 answer
             }
-            Verdict::Preflight(answer) => counted(OnTheWay::new(cors.tally.clone()), (answer, None)),
+            Verdict::Preflight(answer) => counted(OnTheWay::new(cors.tally.clone()), (*answer, None)),
         }
     }
 

@@ -148,6 +148,20 @@ impl Rule {
         own.chain(self.mirrors.iter().map(|mirror| (MIRROR, mirror.version())))
     }
 
+    /// Whether it goes by this name.
+    #[cfg(test)]
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        self.source.name == name
+    }
+
+    /// Where it sends, if it does.
+    pub(super) fn route(&self) -> Option<&Route> {
+        match &self.action {
+            Action::Route(route) => Some(route),
+            Action::Redirect { .. } | Action::Answer { .. } => None,
+        }
+    }
+
     pub(super) fn matches(&self, request: &RequestView<'_>) -> Option<Matched> {
         matches(&self.matches, request)
     }

@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     begun::Begun,
     exchange::Connection,
+    pass::pass,
     table::RouteTable,
     tunnel::Tunnel,
     upstream::Pool,
@@ -122,6 +123,12 @@ async fn converse(
     settings: Settings,
 ) -> Ended {
     let mut stream = Begun::new(stream);
+    if let Some(meant) = connection.passed() {
+        // Boxed, so that requests carry no room for it.
+        let passed = Box::pin(pass(stream, meant, stop.clone(), settings.head)).await?;
+        let Some(back) = passed else { return Ok(()) };
+        stream = back;
+    }
     let multiplexed = tokio::select! {
         sniffed = timeout(settings.head, speaks_http2(&mut stream)) => sniffed??,
         () = stopped(&mut stop) => return Ok(()), // It has not asked for anything.
@@ -136,7 +143,7 @@ async fn converse(
 /// Looks at the first bytes.
 async fn speaks_http2(stream: &mut Begun) -> io::Result<bool> {
     // More of them as long as they may become the preface.
-    while stream.more().await? && stream.first().len() < PREFACE.len() && PREFACE.starts_with(stream.first()) {}
+    while stream.first().len() < PREFACE.len() && PREFACE.starts_with(stream.first()) && stream.more().await? {}
     Ok(stream.first().starts_with(PREFACE))
 }
 

@@ -17,9 +17,13 @@ use super::{
     counts::{Count, CountKey, Counts, Tally},
     matching::Matched,
     rule::{Rule, descend},
+    sni::ServerNames,
     view::RequestView,
 };
-use crate::state::{self, HttpAction, HttpDestination, HttpRoute, HttpRule, Protocol, RequestMatch, ServiceId, State};
+use crate::state::{
+    self, HttpAction, HttpDestination, HttpRoute, HttpRule, Protocol, RequestMatch, ServiceId, State, Tls, TlsMatch,
+    TlsRule,
+};
 
 /// Services by virtual address.
 #[derive(Debug, Default)]
@@ -27,12 +31,16 @@ pub struct RouteTable {
     frontends: HashMap<(IpAddr, u16), Arc<Service>>,
     services: BTreeMap<ServiceId, Arc<Service>>,
     counts: Counts,
+    /// Whether there is a service with rules for connections that are passed on.
+    passes: bool,
 }
 
 /// One service, ready to be asked.
 #[derive(Debug)]
 pub(super) struct Service {
     rules: Vec<Arc<Rule>>,
+    /// Rules for connections that are passed on as they are.
+    pub(super) tls: Option<ServerNames>,
     versions: HashMap<String, Arc<Endpoints>>,
     /// Requests that no rule matched.
     pub(super) unmatched: Arc<Tally>,
@@ -64,7 +72,8 @@ impl RouteTable {
         let frontends = frontends
             .filter_map(|(frontend, id)| Some(((frontend.addr, frontend.port), services.get(id)?.clone())))
             .collect();
-        Self { frontends, services, counts }
+        let passes = services.values().any(|service| service.tls.is_some());
+        Self { frontends, services, counts, passes }
     }
 
     /// What became of requests so far, by service, rule and version. Goes on from table to table.
@@ -77,6 +86,11 @@ impl RouteTable {
     #[must_use]
     pub fn in_detail(&self) -> Vec<(CountKey, Count, Answers)> {
         self.counts.in_detail()
+    }
+
+    /// Whether there is a service with rules for connections that are passed on.
+    pub(super) fn passes(&self) -> bool {
+        self.passes
     }
 
     /// The service behind a virtual address.
@@ -95,13 +109,15 @@ impl Service {
         let plain;
         let sources: &[HttpRule] = if let Some(http) = &of.http {
             &http.rules
+        } else if of.tls.is_some() {
+            &[] // The kernel's rule leads here.
         } else {
             plain = of.rules.iter().map(for_requests).collect::<Vec<_>>();
             &plain
         };
         // Each is taken over once: rules that say the same have counters of their own.
-        let mut known: Vec<Arc<Rule>> = before.map(|it| it.rules.clone()).unwrap_or_default();
-        let rules = sources.iter().map(|source| {
+        let mut known: Vec<Arc<Rule>> = before.map(|it| it.all().cloned().collect()).unwrap_or_default();
+        let mut take_over = |source: &HttpRule| {
             if let Some(at) = known.iter().position(|rule| rule.same(of, source)) {
                 let rule = known.remove(at);
                 for (more, version) in rule.counted() {
@@ -110,13 +126,28 @@ impl Service {
                 return rule;
             }
             Arc::new(Rule::new(id, of, source, |more, version| tally(&source.name, more, version)))
-        });
-        let rules = rules.collect();
+        };
+        let rules = sources.iter().map(&mut take_over).collect();
+        let leaving = of.tls.is_none() && of.http.is_none() && before.is_some_and(|it| it.tls.is_some());
+        let wanted = if leaving { Some(for_any_name(&of.rules)) } else { of.tls.clone() };
+        let tls = wanted
+            .as_ref()
+            .map(|tls| ServerNames::new(tls, |rule| take_over(&for_connections(&rule.name, vec![], &rule.split))));
         let versions = of.versions.iter().map(|(name, version)| {
             let known = before.and_then(|it| it.versions.get(name)).filter(|it| it.same(version));
             (name.clone(), known.cloned().unwrap_or_else(|| Arc::new(Endpoints::new(id, name, version))))
         });
-        Self { rules, versions: versions.collect(), unmatched: tally("", "", ""), leaving: of.http.is_none() }
+        let (versions, unmatched) = (versions.collect(), tally("", "", ""));
+        Self { rules, tls, versions, unmatched, leaving: of.http.is_none() }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.rules.iter().chain(self.tls.iter().flat_map(ServerNames::rules))
+    }
+
+    /// Whether it has rules for requests.
+    pub(super) fn has_requests(&self) -> bool {
+        !self.rules.is_empty()
     }
 
     /// The first rule that matches.
@@ -130,24 +161,37 @@ impl Service {
     }
 }
 
-/// A rule for connections, for the requests of those that are open when a service's rules stop to need the request.
+/// A rule of the kernel, for the requests of those that are open when a service's rules stop to need the request.
 fn for_requests(rule: &state::Rule) -> HttpRule {
-    let destinations = rule.split.weights.iter().map(|(version, weight)| HttpDestination {
+    let everybody = rule.sources.is_empty();
+    let matches = RequestMatch { sources: rule.sources.clone(), ..RequestMatch::default() };
+    for_connections(&rule.name, if everybody { vec![] } else { vec![matches] }, &rule.split)
+}
+
+/// The rules of the kernel, for connections on their way here when a service's rules stop to need the server name.
+fn for_any_name(rules: &[state::Rule]) -> Tls {
+    let rules = rules.iter().map(|rule| TlsRule {
+        name: rule.name.clone(),
+        matches: vec![TlsMatch { sources: rule.sources.clone(), names: vec![] }],
+        rest: false,
+        split: rule.split.clone(),
+    });
+    Tls { rules: rules.collect() }
+}
+
+/// A rule for connections as one for requests, which changes nothing of them.
+fn for_connections(name: &str, matches: Vec<RequestMatch>, split: &state::Split) -> HttpRule {
+    let destinations = split.weights.iter().map(|(version, weight)| HttpDestination {
         version: version.clone(),
         weight: *weight,
         headers: state::HeaderChanges::default(),
     });
-    let matches = if rule.sources.is_empty() {
-        Vec::new()
-    } else {
-        vec![RequestMatch { sources: rule.sources.clone(), ..RequestMatch::default() }]
-    };
     HttpRule {
-        name: rule.name.clone(),
+        name: name.to_owned(),
         matches,
         action: HttpAction::Route(HttpRoute {
-            choosing: rule.split.choosing,
-            dead: rule.split.dead,
+            choosing: split.choosing,
+            dead: split.dead,
             destinations: destinations.collect(),
             rewrite: state::Rewrite::default(),
         }),

@@ -1,4 +1,5 @@
 //! The proxy with real servers and clients, and its parts by themselves.
+mod client_hello;
 mod cors;
 mod faults;
 mod fixture;
@@ -6,8 +7,10 @@ mod framing;
 mod headers;
 mod matching;
 mod mirrors;
+mod passing;
 mod retries;
 mod routing;
+mod sni;
 mod streams;
 mod table;
 mod unwell;

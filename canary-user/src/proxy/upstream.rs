@@ -255,7 +255,7 @@ impl Idle {
     }
 }
 
-async fn connect(endpoint: SocketAddr) -> io::Result<TcpStream> {
+pub(super) async fn connect(endpoint: SocketAddr) -> io::Result<TcpStream> {
     let stream = timeout(CONNECT, TcpStream::connect(endpoint)).await??;
     stream.set_nodelay(true)?;
     Ok(stream)

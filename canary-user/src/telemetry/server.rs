@@ -34,25 +34,25 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, MetricsError> {
     TcpListener::bind(address).await.map_err(|source| MetricsError { address, source })
 }
 
-/// Serves `GET /metrics` until `stop` is done; `routes` knows what became of requests.
+/// Serves `GET /metrics` until `stop` is done; `requests` knows what became of those through the proxy.
 ///
 /// # Errors
 /// When the listener breaks.
 pub async fn serve(
     listener: TcpListener,
     agent: Handle,
-    routes: Routes,
+    requests: Routes,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let router = Router::new().route("/metrics", get(page)).with_state((agent, routes));
+    let router = Router::new().route("/metrics", get(page)).with_state((agent, requests));
     axum::serve(listener, router).with_graceful_shutdown(stop).await
 }
 
-async fn page(State((agent, routes)): State<(Handle, Routes)>) -> Response {
+async fn page(State((agent, requests)): State<(Handle, Routes)>) -> Response {
     match agent.ask(Ask::Counters).await {
         Ok(Ok((counters, view))) => {
             let head = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-            (head, metrics::text(&view, &counters, &routes.requests())).into_response()
+            (head, metrics::text(&view, &counters, &requests.requests())).into_response()
         }
         Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
         Err(stopped) => (StatusCode::SERVICE_UNAVAILABLE, format!("{stopped}\n")).into_response(),

@@ -52,6 +52,7 @@ fn state(choosing: Choosing) -> State {
             rules: vec![Rule { name: "tcp[0]".into(), sources: Vec::new(), split }],
             versions: [("v1".into(), version(1..=9)), ("v2".into(), version(10..=10))].into(),
             http: None,
+            tls: None,
         };
         let frontend = Frontend { addr: IpAddr::from([10, 200, 1, 1]), port: 80, protocol };
         state.frontends.insert(frontend, id.clone());

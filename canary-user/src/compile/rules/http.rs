@@ -3,11 +3,11 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{Candidate, Candidates, Goal, Scope, Who, merged, narrow, rule_policy, workloads};
+use super::{Candidate, Candidates, Goal, Scope, Who, merged, narrow, rule_policy, tls, workloads};
 use crate::{
     compile::refusal::{Refusal, Refused},
     diagnostic::{Diagnostic, Severity},
-    model::{COOKIES, Host, HttpAction, HttpMatch, HttpRule, RulePolicy},
+    model::{Application, COOKIES, Host, HttpAction, HttpMatch, HttpRule, RulePolicy},
     state::{Protocol, RequestMatch},
 };
 
@@ -59,7 +59,8 @@ struct Named<'a> {
 impl<'a> Named<'a> {
     fn candidate(self, sources: Option<Vec<IpNet>>, goal: Goal<'a>, matches: Vec<RequestMatch>) -> Candidate<'a> {
         let settings = self.policy.map(|policy| policy.settings).unwrap_or_default();
-        Candidate { name: self.name, field: self.field, sources, goal, settings, http: Some(self.rule), matches }
+        let http = Some(self.rule);
+        Candidate { field: self.field, sources, settings, http, matches, ..Candidate::added(&self.name, goal) }
     }
 }
 
@@ -118,6 +119,9 @@ fn by_proxy<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
         if last {
             break;
         }
+    }
+    if !found.is_empty() && scope.port.application == Application::Sniffed {
+        found.extend(tls::undeclared(scope)?);
     }
     Ok(found)
 }

@@ -44,7 +44,7 @@ fn state(rules: Vec<StateSplit>, versions: &[(&str, Version)]) -> State {
     let versions = versions.iter().map(|(name, version)| ((*name).into(), version.clone())).collect();
     State {
         frontends: [(frontend(1), id("a"))].into(),
-        services: [(id("a"), Service { rules, versions, http: None })].into(),
+        services: [(id("a"), Service { rules, versions, http: None, tls: None })].into(),
     }
 }
 
@@ -128,7 +128,7 @@ fn any_state() -> impl Strategy<Value = State> {
                 }
             })
             .collect();
-        Service { rules, versions, http: None }
+        Service { rules, versions, http: None, tls: None }
     });
     prop::collection::btree_map(0_u8..4, service, 0..4).prop_map(|services| State {
         frontends: services.keys().map(|&host| (frontend(host), id(&format!("s{host}")))).collect(),

@@ -86,6 +86,7 @@ pub(super) fn state(rules: Vec<HttpRule>, versions: &[(&str, Version)]) -> State
         rules: vec![],
         versions: versions.iter().map(|(name, version)| ((*name).into(), version.clone())).collect(),
         http: Some(Http { rules }),
+        tls: None,
     };
     let frontend = Frontend { addr: FRONTEND.ip(), port: FRONTEND.port(), protocol: Protocol::Tcp };
     State { frontends: [(frontend, id.clone())].into(), services: [(id, service)].into() }

@@ -13,7 +13,7 @@ fn services(count: u32, sources: u32, weight: u32) -> State {
             Version { endpoints: [(addr, 1)].into(), drain_seconds: 30 }
         };
         let versions = [("v1".into(), pod(0)), ("v2".into(), pod(1))].into();
-        (id(&format!("s{at:05}")), Service { rules: vec![only, all], versions, http: None })
+        (id(&format!("s{at:05}")), Service { rules: vec![only, all], versions, http: None, tls: None })
     };
     let services: BTreeMap<_, _> = (0..count).map(service).collect();
     let frontend = |(at, id): (u32, &ServiceId)| {
