@@ -306,3 +306,11 @@ fn kinds_that_a_group_does_not_have_are_slips() {
         assert_eq!((found.objects.len(), found.diagnostics.len()), (1, 0), "{kind}");
     }
 }
+
+#[test]
+fn nothing_stands_behind_the_last_line() {
+    let found = parsed(&format!("{SERVICE}? "));
+    let lines = u32::try_from(format!("{SERVICE}? ").lines().count()).unwrap();
+    assert!(found.objects.iter().all(|object| object.lines.values().all(|&line| line <= lines)), "{:?}", found.objects);
+    assert_eq!(found.objects.len(), 1);
+}

@@ -17,6 +17,7 @@ pub(super) struct Reader<'t> {
     bytes_before: usize,
     /// Lines of the whole text before it.
     lines_before: u32,
+    lines: u32,
     /// Byte offset of every character; empty when all are one byte long.
     offsets: Vec<u32>,
     open: Vec<Open>,
@@ -55,6 +56,7 @@ impl<'t> Reader<'t> {
             text,
             bytes_before: part.bytes.start,
             lines_before: part.lines_before,
+            lines: u32::try_from(text.split(['\n', '\r']).count()).unwrap_or(u32::MAX),
             offsets,
             open: Vec::new(),
             anchors: BTreeMap::new(),
@@ -91,7 +93,8 @@ impl<'t> Reader<'t> {
     }
 
     fn line(&self, marker: Marker) -> u32 {
-        self.lines_before + u32::try_from(marker.line()).unwrap_or(u32::MAX).max(1)
+        // What is empty at the end of the text stands on its last line, not after it.
+        self.lines_before.saturating_add(u32::try_from(marker.line()).unwrap_or(u32::MAX).clamp(1, self.lines))
     }
 
     fn byte(&self, marker: Marker) -> usize {
