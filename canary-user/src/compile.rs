@@ -50,6 +50,8 @@ pub struct Compiled {
 pub struct ServiceReport {
     /// The VirtualService in force.
     pub virtual_service: Option<Decider>,
+    /// Delegates of it that have rules of the service.
+    pub delegates: Vec<Decider>,
     /// The `DestinationRules` that define its subsets.
     pub destination_rules: Vec<Decider>,
     /// The `RoutePolicy` in force.
@@ -60,6 +62,14 @@ pub struct ServiceReport {
     pub reason: Option<String>,
     /// Its rules in order, those of `http` if the proxy follows them; empty when it is not enforced.
     pub rules: Vec<RuleReport>,
+}
+
+impl ServiceReport {
+    /// All that decided.
+    pub(crate) fn deciders(&self) -> impl Iterator<Item = &Decider> {
+        let routes = self.virtual_service.iter().chain(&self.delegates);
+        routes.chain(&self.destination_rules).chain(&self.route_policy)
+    }
 }
 
 /// An object that decided, and where it stands.
@@ -76,7 +86,8 @@ pub struct Decider {
 pub struct RuleReport {
     /// Name of the rule in the state.
     pub rule: String,
-    /// Path in the VirtualService, such as `spec.http[0]`; empty for a rule that canary adds.
+    /// Path in the VirtualService, such as `spec.http[0]`, or `spec.http[0].http[1]` for a rule of the delegate of that
+    /// one; empty for a rule that canary adds.
     pub field: String,
     /// (version, path of its destination) in the order in which they are written.
     pub destinations: Vec<(String, String)>,
@@ -93,7 +104,8 @@ impl Decider {
 #[must_use]
 pub fn compile(model: &Model, last: &State, proxy: &ProxyAddresses) -> Compiled {
     let index = Index::new(model);
-    let mut compiler = Compiler { index: &index, last, proxy, outcomes: BTreeMap::new(), diagnostics: Vec::new() };
+    let diagnostics = model.delegation().to_vec();
+    let mut compiler = Compiler { index: &index, last, proxy, outcomes: BTreeMap::new(), diagnostics };
     for service in model.services().values() {
         compiler.service(Backend::Service(service));
     }

@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod broken;
+mod delegate;
 mod destination_rule;
 mod endpoints;
 mod fields;
@@ -60,6 +61,7 @@ pub struct Model {
     pods: BTreeMap<Key, Pod>,
     policies: BTreeMap<Key, RoutePolicy>,
     broken: Vec<Broken>,
+    delegation: Vec<Diagnostic>,
 }
 
 impl Model {
@@ -87,6 +89,9 @@ impl Model {
             }
         }
         model.virtual_services.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
+        let routes: Vec<&Object> =
+            snapshot.objects.iter().filter(|it| matches!(ReadKind::of(it), Some(ReadKind::VirtualService))).collect();
+        model.delegation = delegate::merge(&mut model.virtual_services, &routes, &model.broken);
         model.destination_rules.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
         model.service_entries.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
         model.broken.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
@@ -160,6 +165,11 @@ impl Model {
     /// `RoutePolicies` by name.
     pub(crate) fn policies(&self) -> impl Iterator<Item = &RoutePolicy> {
         self.policies.values()
+    }
+
+    /// What is wrong between `VirtualServices` and their delegates, each of which is valid by itself.
+    pub(crate) fn delegation(&self) -> &[Diagnostic] {
+        &self.delegation
     }
 
     /// Invalid objects, oldest first.

@@ -79,11 +79,11 @@ pub fn want(snapshot: &Snapshot, memory: &Memory, proxy: &ProxyAddresses) -> Wan
     let mut compiled = compile::compile(&model, &memory.state, proxy);
     diagnostics.extend(compiled.diagnostics);
     for report in compiled.services.values_mut() {
-        let mut deciders = report.virtual_service.iter().chain(&report.destination_rules).chain(&report.route_policy);
-        if let Some(decider) = deciders.find(|decider| old.contains(&decider.object)) {
+        let replaced = report.deciders().map(|decider| &decider.object).find(|object| old.contains(*object)).cloned();
+        if let Some(object) = replaced {
             // Endpoints and weights are those of good objects, but not of what is written now.
             report.reason.get_or_insert_with(|| {
-                format!("{} cannot be used as it is written; its last good version is in force", decider.object)
+                format!("{object} cannot be used as it is written; its last good version is in force")
             });
             report.enforced = false;
         }

@@ -36,6 +36,7 @@ pub(super) fn with_endpoints_of_now(of: Target<'_, '_>, last: &Service) -> Servi
         port,
         family,
         route: None,
+        written: None,
         versions: BTreeMap::new(),
         rules: BTreeMap::new(),
         diagnostics: Vec::new(), // Of no use to anybody: the reason why the service is held is what counts.

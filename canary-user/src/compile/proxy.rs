@@ -113,7 +113,7 @@ pub(super) fn rule(
             destinations: destinations(shares, headers, names),
             rewrite: rewrite.clone(),
         }),
-        HttpAction::Delegate => return None,
+        HttpAction::Delegate(_) => return None,
     };
     let headers = written.headers.clone();
     let (name, matches) = (candidate.name, candidate.matches);

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     diagnostic::{Diagnostic, Severity},
     model::{
-        Application, Host, HttpRule, L4Match, L4Rule, Port, Route, RoutePolicy, RulePolicy, Settings, SourceMatch,
-        VirtualService,
+        Application, Host, HttpRule, L4Match, L4Rule, Meta, Port, Route, RoutePolicy, RulePolicy, Settings,
+        SourceMatch, VirtualService,
     },
     state::{Family, RequestMatch},
 };
@@ -26,7 +26,7 @@ pub(super) use tls::ByName;
 #[derive(Debug)]
 pub(super) struct Candidate<'a> {
     pub(super) name: String,
-    /// Its path in the VirtualService; empty for those that canary adds.
+    /// Its path in the VirtualService, through a delegate if it stands there; empty for those that canary adds.
     pub(super) field: String,
     /// Client networks; `None` is everybody. Never an empty list.
     pub(super) sources: Option<Vec<IpNet>>,
@@ -46,6 +46,14 @@ impl<'a> Candidate<'a> {
         let settings = Settings::default();
         let (name, field) = (name.into(), String::new());
         Self { name, field, sources: None, goal, settings, http: None, matches: Vec::new(), tls: None }
+    }
+}
+
+impl Candidate<'_> {
+    /// The object in which the rule is written, and its path there; `route` is the VirtualService.
+    pub(super) fn written<'m>(&'m self, route: &'m Meta) -> (&'m Meta, &'m str) {
+        let delegated = self.http.and_then(|rule| rule.delegated.as_ref());
+        delegated.map_or((route, &self.field), |it| (&it.meta, &it.field))
     }
 }
 
@@ -102,6 +110,9 @@ pub(super) fn candidates<'a>(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Result<Option<Candidates<'a>>, Refused> {
     let route = scope.route;
+    if route.http.is_empty() && route.tls.is_empty() && route.tcp.is_empty() {
+        return Ok(None); // Its delegates are not there, which has been said.
+    }
     let Candidates { list: mut found, proxied } = match section(route, scope.port.application) {
         Some(Section::Http) => http::candidates(scope, diagnostics)?,
         Some(Section::Tls) => tls::candidates(scope)?,

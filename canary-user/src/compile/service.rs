@@ -70,6 +70,7 @@ pub(super) fn build(
         port,
         family,
         route: governing.map(|(route, _)| &route.meta),
+        written: None,
         versions: BTreeMap::new(),
         rules: BTreeMap::new(),
         diagnostics: Vec::new(),
@@ -82,7 +83,10 @@ pub(super) fn build(
     let names = resolver.names();
     let (mut rules, mut http, mut tls) = (Vec::new(), Http::default(), Tls::default());
     for ((candidate, shares), mirrors) in candidates.into_iter().zip(shares).zip(mirrors) {
-        let weights = weigh(&shares, &names).map_err(|refusal| Refused::new(meta, candidate.field.clone(), refusal))?;
+        let weights = weigh(&shares, &names).map_err(|refusal| {
+            let (meta, field) = candidate.written(meta);
+            Refused::new(meta, field, refusal)
+        })?;
         report.rules.push(told(&candidate, &shares, &names));
         let of_rule = candidate.settings.or(settings);
         if let Some(written) = candidate.http.filter(|_| proxied) {
@@ -188,6 +192,9 @@ fn govern<'a>(
     }
     report.virtual_service = Some(Decider::new(&route.meta));
     let policy = find_policy(index, route, diagnostics)?;
+    let delegates = route.http.iter().filter_map(|rule| rule.delegated.as_ref());
+    report.delegates = delegates.map(|it| Decider::new(&it.meta)).collect();
+    report.delegates.dedup();
     report.route_policy = policy.map(|policy| Decider::new(&policy.meta));
     Ok(Some((route, policy)))
 }
@@ -246,7 +253,7 @@ pub(super) struct Share {
     field: String,
 }
 
-fn resolve(resolver: &mut Resolver<'_, '_>, candidates: &[Candidate<'_>]) -> Result<Vec<Vec<Share>>, Refused> {
+fn resolve<'a>(resolver: &mut Resolver<'a, '_>, candidates: &[Candidate<'a>]) -> Result<Vec<Vec<Share>>, Refused> {
     let mut all = Vec::with_capacity(candidates.len());
     for candidate in candidates {
         let mut shares = Vec::new();
@@ -255,9 +262,13 @@ fn resolve(resolver: &mut Resolver<'_, '_>, candidates: &[Candidate<'_>]) -> Res
             Goal::Nowhere => shares.push(Share { version: resolver.nowhere(), weight: 1, field: String::new() }),
             Goal::Answer => {}
             Goal::Route(route) => {
+                let delegated = candidate.http.and_then(|rule| rule.delegated.as_ref());
+                resolver.written = delegated.map(|it| &it.meta);
                 for (index, (destination, weight)) in route.destinations().enumerate() {
+                    let written = delegated.map_or(candidate.field.as_str(), |it| &it.field);
+                    let version =
+                        resolver.destination(destination, &format!("{written}.route[{index}].destination"))?;
                     let field = format!("{}.route[{index}]", candidate.field);
-                    let version = resolver.destination(destination, &format!("{field}.destination"))?;
                     shares.push(Share { version, weight, field });
                 }
             }

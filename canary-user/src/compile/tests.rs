@@ -9,6 +9,7 @@ use crate::{
 };
 
 mod conformance;
+mod delegates;
 mod endpoints;
 mod held;
 mod matching;

@@ -40,6 +40,8 @@ pub(super) struct Resolver<'a, 'i> {
     pub(super) family: Family,
     /// The VirtualService.
     pub(super) route: Option<&'a Meta>,
+    /// The delegate of it in which the destinations stand that are looked up.
+    pub(super) written: Option<&'a Meta>,
     /// Endpoints of every version seen.
     pub(super) versions: BTreeMap<Identity, BTreeMap<SocketAddr, u32>>,
     /// `DestinationRules` that had a say.
@@ -191,7 +193,7 @@ impl<'a> Resolver<'a, '_> {
         message: String,
         remedy: impl Into<String>,
     ) {
-        if let Some(route) = self.route {
+        if let Some(route) = self.written.or(self.route) {
             self.diagnostics.push(route.diagnostic(severity, code, field, message, remedy));
         }
     }

@@ -63,6 +63,8 @@ pub(crate) enum Problem {
     Resolution { resolution: &'static str, what: &'static str },
     #[error("port `{name}` is not one of `spec.ports`")]
     UnknownPortName { name: String },
+    #[error("a VirtualService without `hosts` is a delegate, which has no `{what}`")]
+    InDelegate { what: &'static str },
     #[error("SNI `{sni}` is not covered by any of `spec.hosts`")]
     SniOutsideHosts { sni: String },
 }
@@ -88,6 +90,7 @@ impl Problem {
             Self::SelectorWildcard => "write the label's value".into(),
             Self::CidrNeedsStatic => "write single addresses, or `resolution: STATIC`".into(),
             Self::UnknownPortName { .. } => "use the name of a port in `spec.ports`".into(),
+            Self::InDelegate { .. } => "remove it, or name the hosts".into(),
             Self::SniOutsideHosts { .. } => "add it to `spec.hosts`, or correct it".into(),
             Self::Regex { .. } => {
                 "write it in the syntax of RE2, which has no look-around and no back-references".into()

@@ -58,7 +58,7 @@ pub(super) fn read<T: DeserializeOwned>(body: &Value) -> Result<T, Invalid> {
 
 /// `labels:` with nothing behind it means "not set", as the API server has it. In the maps of a request match a null is
 /// a value (and an error later), so these are left as they are.
-fn without_nulls(value: &Value) -> Value {
+pub(super) fn without_nulls(value: &Value) -> Value {
     pruned(value, false)
 }
 

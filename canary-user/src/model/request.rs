@@ -2,6 +2,8 @@
 use std::collections::BTreeMap;
 
 use super::{
+    delegate::Delegated,
+    meta::Key,
     problem::{Faults, Problem},
     raw,
     route::{Route, read_port},
@@ -32,6 +34,10 @@ use text::Place;
 #[derive(Debug, Clone)]
 pub(crate) struct HttpRule {
     pub(crate) name: Option<String>,
+    /// Where it stands: `http[0]`, or `http[0].http[1]` for the second rule of the delegate of the first one.
+    pub(crate) position: String,
+    /// Where it is written, if that is in a delegate.
+    pub(crate) delegated: Option<Delegated>,
     /// Empty matches everything.
     pub(crate) matches: Vec<HttpMatch>,
     /// Cookies that every match needs beside; from the annotation [`COOKIES`].
@@ -71,8 +77,8 @@ pub(crate) enum HttpAction {
         status: u16,
         body: String,
     },
-    /// Refers to another VirtualService.
-    Delegate,
+    /// Leaves it to this VirtualService. In the model only while that is not valid.
+    Delegate(Key),
 }
 
 /// An entry of `http[].match[]`: everything in it must hold.
@@ -121,8 +127,8 @@ impl HttpRule {
             HttpAction::Redirect(RedirectTo::read(redirect, &format!("{path}.redirect"), faults)?)
         } else if let Some(response) = raw.direct_response {
             answer::read(response, &format!("{path}.directResponse"), faults)?
-        } else if raw.delegate.is_some() {
-            HttpAction::Delegate
+        } else if let Some(delegate) = raw.delegate {
+            HttpAction::Delegate(read_delegate(delegate, path, namespace, faults)?)
         } else {
             let rewrite = raw.rewrite.take().map(|raw| rewrite::read(raw, path, &mut proxied, faults));
             let mut headers = Vec::with_capacity(raw.route.len());
@@ -138,13 +144,38 @@ impl HttpRule {
             HttpAction::Route { route, headers, rewrite: rewrite.unwrap_or_default() }
         };
         let name = raw.name.filter(|name| !name.is_empty());
-        let cookies = BTreeMap::new();
-        Some(Self { name, matches, cookies, action, headers, timeout_ms, proxied, not_followed, policy, mirrors })
+        let position = path.strip_prefix("spec.").unwrap_or(path).to_owned();
+        let (cookies, delegated) = (BTreeMap::new(), None);
+        Some(Self {
+            name,
+            position,
+            delegated,
+            matches,
+            cookies,
+            action,
+            headers,
+            timeout_ms,
+            proxied,
+            not_followed,
+            policy,
+            mirrors,
+        })
     }
 
-    /// Whether it goes by this name or stands at this position (`http[0]`).
-    pub(crate) fn is_called(&self, name: &str, index: usize) -> bool {
-        self.name.as_deref() == Some(name) || name == format!("http[{index}]")
+    /// Whether it goes by this name or stands at this position (`http[0]`), itself or as a rule of a delegate.
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        self.names().any(|it| it == name)
+    }
+
+    /// What it goes by, the most precise first.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let root = self.delegated.as_ref().and_then(|it| it.root_field.strip_prefix("spec."));
+        self.name.as_deref().into_iter().chain([self.position.as_str()]).chain(root)
+    }
+
+    /// Its index in `spec.http`.
+    pub(super) fn index(&self) -> Option<usize> {
+        self.position.strip_prefix("http[")?.strip_suffix(']')?.parse().ok()
     }
 }
 
@@ -214,6 +245,15 @@ fn read_policy(
 /// Whether a test of the path holds for every request. It is no test then, but says what a rewrite replaces: all of it.
 fn is_any(uri: &Text) -> bool {
     matches!(uri, Text::Regex(regex) if regex == ".*")
+}
+
+/// The VirtualService that a rule is left to.
+fn read_delegate(raw: raw::Delegate, path: &str, namespace: &str, faults: &mut Faults) -> Option<Key> {
+    let Some(name) = given(raw.name) else {
+        faults.push(format!("{path}.delegate.name"), Problem::Missing);
+        return None;
+    };
+    Some(Key::new(given(raw.namespace).unwrap_or_else(|| namespace.to_owned()), name))
 }
 
 /// Milliseconds; `None` for 0, which Istio has for "no timeout".

@@ -2,6 +2,7 @@
 use ipnet::IpNet;
 
 use super::{
+    delegate,
     meta::{Labels, Meta},
     names::{ExportTo, Host},
     problem::{Faults, Invalid, Problem},
@@ -75,6 +76,7 @@ impl VirtualService {
         if spec.http.is_empty() && spec.tls.is_empty() && spec.tcp.is_empty() {
             faults.push("spec", Problem::ExactlyOne { fields: "`http`, `tls` or `tcp` (or more)", found: 0 });
         }
+        delegate::check(&spec, &mut faults);
         let written = spec.http.len();
         let http = at(spec.http, "http").filter_map(|(path, rule)| HttpRule::read(rule, &path, namespace, &mut faults));
         let mut http: Vec<HttpRule> = http.collect();
@@ -95,10 +97,7 @@ impl VirtualService {
     /// Whether a rule goes by this name or stands at this position (`http[0]`).
     pub(crate) fn has_rule(&self, name: &str) -> bool {
         let at = |section: &str, count: usize| (0..count).any(|index| name == format!("{section}[{index}]"));
-        self.http.iter().any(|rule| rule.name.as_deref() == Some(name))
-            || at("http", self.http.len())
-            || at("tls", self.tls.len())
-            || at("tcp", self.tcp.len())
+        self.http.iter().any(|rule| rule.is_called(name)) || at("tls", self.tls.len()) || at("tcp", self.tcp.len())
     }
 }
 

@@ -288,7 +288,7 @@ pub(crate) fn not_enforced(
     objects: &[(String, Outcome)],
 ) -> Vec<(ServiceId, String)> {
     let touched = |report: &ServiceReport| {
-        let mut deciders = report.virtual_service.iter().chain(&report.destination_rules).chain(&report.route_policy);
+        let mut deciders = report.deciders();
         deciders.any(|decider| objects.iter().any(|(id, _)| *id == decider.object))
     };
     reports

@@ -7,7 +7,7 @@ use super::{Candidate, Candidates, Goal, Scope, Who, merged, narrow, rule_policy
 use crate::{
     compile::refusal::{Refusal, Refused},
     diagnostic::{Diagnostic, Severity},
-    model::{Application, COOKIES, Host, HttpAction, HttpMatch, HttpRule, RulePolicy},
+    model::{Application, COOKIES, Host, HttpAction, HttpMatch, HttpRule, Key, Meta, RulePolicy},
     state::{Protocol, RequestMatch},
 };
 
@@ -24,8 +24,11 @@ pub(super) fn candidates<'a>(
     };
     for candidate in &found.list {
         let Some(rule) = candidate.http else { continue };
-        let mut warn = |field: &str, why| {
-            diagnostics.push(not_enforced(scope, &format!("{}.{field}", candidate.field), why));
+        let (meta, field) = candidate.written(&scope.route.meta);
+        let mut warn = |name: &str, why| {
+            let root = rule.delegated.as_ref().filter(|it| it.is_inherited(name));
+            let (meta, field) = root.map_or((meta, field), |it| (&scope.route.meta, it.root_field.as_str()));
+            diagnostics.push(not_enforced(scope, meta, &format!("{field}.{name}"), why));
         };
         if found.proxied {
             rule.not_followed.iter().for_each(|it| warn(&it.field, it.why));
@@ -40,12 +43,12 @@ pub(super) fn candidates<'a>(
 const IN_KERNEL: &str =
     "none of its rules needs the request, so the kernel splits its connections and sees no requests";
 
-fn not_enforced(scope: &Scope<'_, '_>, field: &str, why: &str) -> Diagnostic {
+fn not_enforced(scope: &Scope<'_, '_>, meta: &Meta, field: &str, why: &str) -> Diagnostic {
     let name = field.rsplit('.').next().unwrap_or(field);
     let host = scope.hosts.first().map_or("", Host::as_str);
     let message = format!("`{name}` is not enforced for port {} of {host}: {why}", scope.port.number);
     let remedy = "see docs/reference-resources.md for what is";
-    scope.route.meta.diagnostic(Severity::Warning, "CAN0005", field, message, remedy)
+    meta.diagnostic(Severity::Warning, "CAN0005", field, message, remedy)
 }
 
 /// A rule by name and place, with its policy.
@@ -65,12 +68,20 @@ impl<'a> Named<'a> {
 }
 
 fn named<'a>(scope: &Scope<'a, '_>) -> impl Iterator<Item = Named<'a>> {
-    scope.route.http.iter().enumerate().map(|(index, rule)| {
-        let position = format!("http[{index}]");
-        let name = rule.name.clone().unwrap_or_else(|| position.clone());
-        let policy = rule_policy(scope, &[&name, &position]);
-        Named { rule, name, field: format!("spec.{position}"), policy }
+    scope.route.http.iter().map(|rule| {
+        let name = rule.name.as_ref().unwrap_or(&rule.position).clone();
+        let policy = rule_policy(scope, &rule.names().collect::<Vec<_>>());
+        Named { rule, name, field: format!("spec.{}", rule.position), policy }
     })
+}
+
+/// The delegate of a rule is there and not valid.
+fn broken(scope: &Scope<'_, '_>, field: &str, delegate: &Key) -> Refused {
+    let all = scope.index.model.broken().iter();
+    let broken = all.map(|it| &it.meta).find(|meta| meta.is_kind("VirtualService") && meta.key == *delegate);
+    let object = format!("VirtualService {}/{}", delegate.namespace, delegate.name);
+    let (meta, field) = broken.map_or((&scope.route.meta, field), |meta| (meta, ""));
+    Refused::new(meta, field, Refusal::Invalid { object })
 }
 
 /// The rules as those of connections, the last of which may be for everybody.
@@ -93,9 +104,9 @@ fn in_kernel<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
             }
             HttpAction::Redirect(_) => ("redirect", can_be_proxied(scope)),
             HttpAction::Answer { .. } => ("directResponse", can_be_proxied(scope)),
-            HttpAction::Delegate => ("delegate", false),
+            HttpAction::Delegate(key) => return Err(broken(scope, &named.field, key)),
         };
-        let field = format!("{}.{what}", named.field);
+        let field = place(named.rule, format!("{}.{what}", named.field));
         return Err(Refused::new(&scope.route.meta, field, Refusal::NeedsAnswer { what, proxy }));
     }
     Ok(found)
@@ -109,11 +120,7 @@ fn by_proxy<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
         let goal = match &named.rule.action {
             HttpAction::Route { route, .. } => Goal::Route(route),
             HttpAction::Redirect(_) | HttpAction::Answer { .. } => Goal::Answer,
-            HttpAction::Delegate => {
-                let field = format!("{}.delegate", named.field);
-                let refusal = Refusal::NeedsAnswer { what: "delegate", proxy: false };
-                return Err(Refused::new(&scope.route.meta, field, refusal));
-            }
+            HttpAction::Delegate(key) => return Err(broken(scope, &named.field, key)),
         };
         found.push(named.candidate(None, goal, matches));
         if last {
@@ -124,6 +131,11 @@ fn by_proxy<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
         found.extend(tls::undeclared(scope)?);
     }
     Ok(found)
+}
+
+/// Where in the VirtualService it is said that something is needed: of a rule of a delegate, where it is referred to.
+fn place(rule: &HttpRule, field: String) -> String {
+    rule.delegated.as_ref().map_or(field, |it| format!("{}.delegate", it.root_field))
 }
 
 /// The proxy speaks HTTP over TCP.
@@ -154,7 +166,7 @@ fn clients(scope: &Scope<'_, '_>, rule: &HttpRule, field: &str) -> Result<Who, R
     }
     if let Some((field, what)) = needs_request {
         let refusal = Refusal::NeedsRequest { what, proxy: can_be_proxied(scope) };
-        return Err(Refused::new(&scope.route.meta, field, refusal));
+        return Err(Refused::new(&scope.route.meta, place(rule, field), refusal));
     }
     Ok(Who::Only(clients))
 }

@@ -173,7 +173,6 @@ fn what_needs_the_request_is_not_enforced() {
         ("the second alternative", "match: [{port: 1}, {uri: {exact: /a}}], V2", "match[1].uri"),
         ("redirect", "redirect: {uri: /x}", "redirect"),
         ("direct response", "directResponse: {status: 503}", "directResponse"),
-        ("delegate", "delegate: {name: x}", "delegate"),
     ];
     for (name, rule, field) in cases {
         let rules = format!("  http: [{{{}}}, {{{V1}}}]", rule.replace("V2", V2));

@@ -11,7 +11,7 @@ mod policy;
 const V1: &str = "route: [{destination: {host: reviews, subset: v1}}]";
 const V2: &str = "route: [{destination: {host: reviews, subset: v2}}]";
 
-fn here() -> ProxyAddresses {
+pub(super) fn here() -> ProxyAddresses {
     ["192.0.2.1:15001".parse().unwrap()].into_iter().collect()
 }
 
@@ -30,12 +30,12 @@ fn service(compiled: &Compiled) -> &Service {
 const TO_PROXY: &str = "proxy{(proxy):1}";
 
 /// `name<match | match> action`, a rule each.
-fn http(compiled: &Compiled) -> String {
+pub(super) fn http(compiled: &Compiled) -> String {
     let http = service(compiled).http.as_ref().unwrap_or_else(|| panic!("{:#?}", compiled.diagnostics));
     http.rules.iter().map(rule).collect::<Vec<_>>().join("; ")
 }
 
-fn rule(rule: &HttpRule) -> String {
+pub(super) fn rule(rule: &HttpRule) -> String {
     let matches: Vec<String> = rule.matches.iter().map(matching).collect();
     let matches = if matches.is_empty() { String::new() } else { format!("<{}>", matches.join(" | ")) };
     let changes = changes(&rule.headers);

@@ -1,5 +1,5 @@
 //! Rules for server names: what the proxy is given, and what stays in the kernel.
-use super::{ProxyAddresses, codes, compile_for, only, pod, reviews};
+use super::{ProxyAddresses, codes, compile_for, only, pod, proxy::here, reviews};
 use crate::{
     compile::{Compiled, PROXY_VERSION},
     state::{Choosing, DeadVersion, State, TlsRule},
@@ -7,10 +7,6 @@ use crate::{
 
 const TO_PROXY: &str = "proxy{(proxy):1}";
 const FULL: &str = "reviews.default.svc.cluster.local";
-
-fn here() -> ProxyAddresses {
-    ["192.0.2.1:15001".parse().unwrap()].into_iter().collect()
-}
 
 /// Compiles rules of `reviews` on a port, with a proxy. `V1`, `V2` stand for routes, `FULL` for the name of the Service.
 fn with(port: &str, rules: &str, more: &[&str]) -> Compiled {

@@ -15,7 +15,7 @@ pub(in crate::model) struct HttpRoute {
     pub(in crate::model) route: Vec<RouteDestination>,
     pub(in crate::model) redirect: Option<HttpRedirect>,
     pub(in crate::model) direct_response: Option<DirectResponse>,
-    pub(in crate::model) delegate: Option<Value>,
+    pub(in crate::model) delegate: Option<Delegate>,
     pub(in crate::model) rewrite: Option<HttpRewrite>,
     pub(in crate::model) headers: Option<Headers>,
     pub(in crate::model) timeout: Option<String>,
@@ -90,6 +90,13 @@ pub(in crate::model) struct HttpRetry {
     pub(in crate::model) retry_on: Option<String>,
     pub(in crate::model) retry_ignore_previous_hosts: Option<bool>,
     pub(in crate::model) backoff: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::model) struct Delegate {
+    pub(in crate::model) name: Option<String>,
+    pub(in crate::model) namespace: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -34,11 +34,11 @@ pub(in crate::model) fn read(annotations: &Labels, rules: &mut [HttpRule], fault
             faults.push(&field, Problem::Inside { at: format!("[{index}].{at}"), problem });
         };
         let tests = read_tests(entry.tests, &mut fault);
-        let mut named = rules.iter_mut().enumerate().filter(|(at, rule)| rule.is_called(&entry.rule, *at)).peekable();
+        let mut named = rules.iter_mut().filter(|rule| rule.is_called(&entry.rule)).peekable();
         if named.peek().is_none() {
             fault("rule", Problem::UnknownRule { name: entry.rule.clone() });
         }
-        for (_, rule) in named {
+        for rule in named {
             if rule.cookies.is_empty() {
                 rule.cookies.clone_from(&tests);
             } else {

@@ -1,22 +1,9 @@
-//! Where the proxy begins and ends: families, delegates, what is held, and canary's own match on cookies.
+//! Where the proxy begins and ends: families, what is held, and canary's own match on cookies.
 use super::{
     super::{codes, compile_for, join, only, reviews, route},
-    ProxyAddresses, TO_PROXY, V1, V2, here, http, service, with_rules,
+    ProxyAddresses, TO_PROXY, V1, V2, here, http, service,
 };
 use crate::{compile::PROXY_VERSION, state::State};
-
-#[test]
-fn a_delegate_is_refused_with_a_proxy_too() {
-    for rules in [
-        "{match: [{uri: {exact: /a}}], delegate: {name: b}}, {V1}",
-        "{match: [{uri: {exact: /a}}], V1}, {delegate: {name: b}}",
-    ] {
-        let compiled = with_rules(rules, &[]);
-        assert!(compiled.state.services.is_empty(), "{rules}");
-        let [code] = codes(&compiled).try_into().unwrap();
-        assert!(code.starts_with("CAN0301") && code.ends_with("delegate"), "{code}");
-    }
-}
 
 #[test]
 fn cookies_by_annotation() {
@@ -77,7 +64,8 @@ fn a_held_service_follows_the_proxy_and_ends_with_it() {
     let good = join(&[&reviews(), &route(&format!("  http: [{{match: [{{uri: {{exact: /a}}}}], {V2}}}, {{{V1}}}]"))]);
     let last = compile_for(&good, &State::default(), &here()).state;
     let refused = good.replace("match: [{uri: {exact: /a}}]", "delegate: {name: b}, match: [{uri: {exact: /a}}]");
-    let delegate = refused.replace(&format!("], {V2}"), "]");
+    let wrong = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: b}\nspec: {http: [{}]}";
+    let delegate = join(&[&refused.replace(&format!("], {V2}"), "]"), wrong]);
     let invalid = good.replace("exact: /a", "exact: /a, prefix: /b");
     let elsewhere: ProxyAddresses = ["192.0.2.2:15001".parse().unwrap()].into_iter().collect();
     for broken in [delegate, invalid] {
