@@ -113,10 +113,21 @@ pub fn write_routes(agent: &Agent, routes: &str) -> Result<()> {
 /// # Errors
 /// When something does not start.
 pub fn stage(hook: Hook, routes: &str) -> Result<(Story, Agent)> {
+    stage_for(hook, "http", routes)
+}
+
+/// The same with another protocol of the service's port.
+///
+/// # Errors
+/// When something does not start.
+pub fn stage_for(hook: Hook, protocol: &str, routes: &str) -> Result<(Story, Agent)> {
     let story = Story::new(hook, 3, 1)?;
     let mut agent = Agent::new(&story)?;
     agent.listen_at(&["10.0.0.1:15001", "[fd00:1::1]:15001"]);
     write_service(&agent.config(), Weights { v1: 1, v2: 0 }, &Extras::default())?;
+    let service = agent.config().join("service.yaml");
+    let declared = format!("    name: http\n    appProtocol: {protocol}\n");
+    std::fs::write(&service, std::fs::read_to_string(&service)?.replace("    name: http\n", &declared))?;
     write_routes(&agent, routes)?;
     write_endpoints(&agent.config(), &story.endpoints())?;
     agent.start(&story)?;

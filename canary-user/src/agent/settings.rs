@@ -269,7 +269,7 @@ fn log_filter<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::E
 }
 
 /// Addresses that packets can be sent on to.
-fn proxies(given: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, SettingsError> {
+pub(crate) fn proxies(given: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, SettingsError> {
     for address in &given {
         // The kernel forwards nothing to these from outside.
         if address.ip().is_unspecified() || address.ip().is_loopback() || address.port() == 0 {

@@ -218,6 +218,12 @@ pub struct FilesArgs {
     /// File, directory (its *.yaml, *.yml and *.json, also in subdirectories), or - for standard input; may be repeated.
     #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", required = true)]
     pub files: Vec<PathBuf>,
+    /// Address of the proxy of the agent that the files are for; may be repeated. Without it there is one somewhere.
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "without_proxy")]
+    pub proxy: Vec<std::net::SocketAddr>,
+    /// The files are for an agent without a proxy: rules that need one are errors.
+    #[arg(long)]
+    pub without_proxy: bool,
     /// Form of the output.
     #[command(flatten)]
     pub output: Output,

@@ -17,7 +17,7 @@ use crate::{
         output::{Screen, count},
         rows,
     },
-    compile::{self, Compiled, ProxyAddresses},
+    compile::{self, Compiled},
     dataplane::Counters,
     diagnostic::{Diagnostic, Severity},
     model::Model,
@@ -25,9 +25,13 @@ use crate::{
     state::State,
 };
 
+mod proxy;
+
+use proxy::Proxy;
+
 pub(super) fn analyze(screen: &mut Screen<'_>, args: &FilesArgs) -> Result<Exit, Failure> {
     let snapshot = input::snapshot(&args.files)?;
-    let found = findings(&snapshot);
+    let found = findings(&snapshot, &Proxy::of(args)?);
     let items: Vec<DiagnosticV1> = found.iter().map(DiagnosticV1::from).collect();
     let of = |severity: Severity| found.iter().filter(|found| found.severity == severity).count();
     match args.output.format {
@@ -59,8 +63,8 @@ pub(super) fn analyze(screen: &mut Screen<'_>, args: &FilesArgs) -> Result<Exit,
 }
 
 /// What the analyzers find, and what reading and compiling find that they do not.
-fn findings(snapshot: &Snapshot) -> Vec<Diagnostic> {
-    let (_, compiled) = compiled(snapshot);
+fn findings(snapshot: &Snapshot, proxy: &Proxy) -> Vec<Diagnostic> {
+    let (_, compiled) = compiled(snapshot, proxy);
     let mut found = analyze::analyze(snapshot);
     let key = |found: &Diagnostic| (found.code, found.object.clone(), found.field.clone());
     let known: BTreeSet<_> = found.iter().map(key).collect();
@@ -70,18 +74,19 @@ fn findings(snapshot: &Snapshot) -> Vec<Diagnostic> {
     found
 }
 
-fn compiled(snapshot: &Snapshot) -> (Compiled, Vec<Diagnostic>) {
+fn compiled(snapshot: &Snapshot, proxy: &Proxy) -> (Compiled, Vec<Diagnostic>) {
     let (model, read) = Model::read(snapshot);
-    let compiled = compile::compile(&model, &State::default(), &ProxyAddresses::default());
+    let compiled = compile::compile(&model, &State::default(), &proxy.addresses);
     let mut diagnostics = snapshot.diagnostics.clone();
     diagnostics.extend(read);
     diagnostics.extend(compiled.diagnostics.iter().cloned());
+    diagnostics.extend(proxy.notes(&compiled));
     (compiled, diagnostics)
 }
 
 pub(super) fn compile(screen: &mut Screen<'_>, args: &FilesArgs) -> Result<Exit, Failure> {
     let snapshot = input::snapshot(&args.files)?;
-    let (compiled, mut diagnostics) = compiled(&snapshot);
+    let (compiled, mut diagnostics) = compiled(&snapshot, &Proxy::of(args)?);
     diagnostics.sort();
     diagnostics.dedup();
     let errors = diagnostics.iter().any(|found| found.severity == Severity::Error);
@@ -96,7 +101,9 @@ pub(super) fn compile(screen: &mut Screen<'_>, args: &FilesArgs) -> Result<Exit,
         }
         format => {
             screen.list(&services, format, "No services.")?;
-            let worth_a_line = |found: &&Diagnostic| found.severity != Severity::Info || format == Format::Wide;
+            let worth_a_line = |found: &&Diagnostic| {
+                found.severity != Severity::Info || found.code == proxy::NEEDED || format == Format::Wide
+            };
             for found in diagnostics.iter().filter(worth_a_line) {
                 super::diagnostic(screen, &DiagnosticV1::from(found), "")?;
             }

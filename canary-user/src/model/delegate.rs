@@ -129,10 +129,9 @@ impl Merger<'_> {
         // The proxy's own answers are not sent on; and mirrors are either one or a list.
         let (answers, mirrors) = (has(&["redirect", "directResponse"]), has(&["mirror", "mirrors"]));
         let inherits = |name: &str| {
-            !OWN.contains(&name)
-                && !merged.contains_key(name)
-                && !(answers && matches!(name, "rewrite" | "fault"))
-                && !(mirrors && matches!(name, "mirror" | "mirrors"))
+            let excluded =
+                (answers && matches!(name, "rewrite" | "fault")) || (mirrors && matches!(name, "mirror" | "mirrors"));
+            !(excluded || OWN.contains(&name) || merged.contains_key(name))
         };
         let inherited: Vec<_> = root.iter().filter(|(name, value)| !value.is_null() && inherits(name)).collect();
         let names = inherited.iter().map(|(name, _)| (*name).clone()).collect();
@@ -185,11 +184,11 @@ fn request(root: &RequestMatch, leaf: &RequestMatch) -> Option<RequestMatch> {
     }
     Some(RequestMatch {
         sources: Vec::new(),
-        uri: text(root.uri.as_ref(), leaf.uri.as_ref())?,
+        uri: text(root.uri.as_ref(), leaf.uri.as_ref()).ok()?,
         ignore_uri_case: leaf.ignore_uri_case,
-        scheme: text(root.scheme.as_ref(), leaf.scheme.as_ref())?,
-        method: text(root.method.as_ref(), leaf.method.as_ref())?,
-        authority: text(root.authority.as_ref(), leaf.authority.as_ref())?,
+        scheme: text(root.scheme.as_ref(), leaf.scheme.as_ref()).ok()?,
+        method: text(root.method.as_ref(), leaf.method.as_ref()).ok()?,
+        authority: text(root.authority.as_ref(), leaf.authority.as_ref()).ok()?,
         headers: texts(&root.headers, &leaf.headers)?,
         without_headers: texts(&root.without_headers, &leaf.without_headers)?,
         query: texts(&root.query, &leaf.query)?,
@@ -200,20 +199,23 @@ fn request(root: &RequestMatch, leaf: &RequestMatch) -> Option<RequestMatch> {
 fn texts(root: &BTreeMap<String, Text>, leaf: &BTreeMap<String, Text>) -> Option<BTreeMap<String, Text>> {
     let mut all = root.clone();
     for (name, test) in leaf {
-        all.extend(text(root.get(name), Some(test))?.map(|test| (name.clone(), test)));
+        all.extend(text(root.get(name), Some(test)).ok()?.map(|test| (name.clone(), test)));
     }
     Some(all)
 }
 
+/// What the delegate asks for is no part of what the root does.
+struct Contradiction;
+
 /// The delegate's test if it asks for a part of what the root's does; one of them alone is itself.
-fn text(root: Option<&Text>, leaf: Option<&Text>) -> Option<Option<Text>> {
-    let (Some(root), Some(part)) = (root, leaf) else { return Some(leaf.or(root).cloned()) };
+fn text(root: Option<&Text>, leaf: Option<&Text>) -> Result<Option<Text>, Contradiction> {
+    let (Some(root), Some(part)) = (root, leaf) else { return Ok(leaf.or(root).cloned()) };
     let fits = match (root, part) {
         (Text::Exact(root), Text::Exact(leaf)) => root == leaf,
         (Text::Prefix(root), Text::Exact(leaf) | Text::Prefix(leaf)) => leaf.starts_with(root),
         _ => false,
     };
-    fits.then(|| Some(part.clone()))
+    if fits { Ok(Some(part.clone())) } else { Err(Contradiction) }
 }
 
 /// A VirtualService without hosts is a delegate: it has no place of its own, and leads nowhere else.
