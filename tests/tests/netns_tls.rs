@@ -55,7 +55,7 @@ fn ask(target: SocketAddr, beginning: &[u8]) -> Result<String> {
     let mut answer = Vec::new();
     // To be reset is to hear nothing, too.
     match stream.read_to_end(&mut answer) {
-        Err(error) if error.kind() != std::io::ErrorKind::ConnectionReset => return Err(error.into()),
+        Err(error) if error.kind() != std::io::ErrorKind::ConnectionReset => Err(error.into()),
         _ => Ok(String::from_utf8(answer)?),
     }
 }

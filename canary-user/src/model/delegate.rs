@@ -9,6 +9,7 @@ use super::{
     problem::{Faults, Problem},
     raw,
     request::{HttpAction, HttpMatch, HttpRule},
+    settings::{RoutePolicy, Settings},
     virtual_service::{SourceMatch, VirtualService},
 };
 use crate::{
@@ -43,14 +44,19 @@ const OWN: &[&str] = &["name", "match", "route", "redirect", "directResponse", "
 
 /// Puts the rules of delegates in the places of the rules that refer to them. One whose delegate is not valid stays, so
 /// that the service keeps its last good state.
-pub(super) fn merge(all: &mut [VirtualService], objects: &[&Object], broken: &[Broken]) -> Vec<Diagnostic> {
+pub(super) fn merge(
+    all: &mut [VirtualService],
+    objects: &[&Object],
+    broken: &[Broken],
+    policies: &BTreeMap<Key, RoutePolicy>,
+) -> Vec<Diagnostic> {
     let refers = |route: &VirtualService| route.http.iter().any(|rule| matches!(rule.action, HttpAction::Delegate(_)));
     if !all.iter().any(refers) {
         return Vec::new();
     }
     let bodies = objects.iter().map(|object| (Key::new(&object.namespace, &object.name), *object)).collect();
     let delegates = all.iter().map(|route| (route.meta.key.clone(), route.clone())).collect();
-    let mut merger = Merger { bodies, delegates, broken, diagnostics: Vec::new() };
+    let mut merger = Merger { bodies, delegates, broken, policies, diagnostics: Vec::new() };
     for root in all.iter_mut().filter(|route| refers(route)) {
         let rules = std::mem::take(&mut root.http);
         root.http = rules.into_iter().flat_map(|rule| merger.rules(&root.meta, rule)).collect();
@@ -62,6 +68,7 @@ struct Merger<'s> {
     bodies: HashMap<Key, &'s Object>,
     delegates: HashMap<Key, VirtualService>,
     broken: &'s [Broken],
+    policies: &'s BTreeMap<Key, RoutePolicy>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -78,6 +85,7 @@ impl Merger<'_> {
             Some(delegate) if !delegate.export_to.includes(&root.key.namespace) => "is not exported to this namespace",
             Some(delegate) => {
                 let delegate = delegate.clone();
+                self.report_settings(&delegate);
                 let found = delegate.http.into_iter().enumerate();
                 return found.filter_map(|(at, leaf)| self.rule(root, &rule, &delegate.meta, leaf, at)).collect();
             }
@@ -87,6 +95,21 @@ impl Merger<'_> {
         let field = format!("spec.{}.delegate", rule.position);
         self.diagnostics.push(root.diagnostic(Severity::Error, "IST0101", field, message, remedy));
         Vec::new()
+    }
+
+    /// Settings are those of the VirtualService whose hosts they are for.
+    fn report_settings(&mut self, delegate: &VirtualService) {
+        let remedy = "write it for the VirtualService that refers to it";
+        let mut report = |meta: &Meta, field: &str, what: &str| {
+            let message = format!("{what} not enforced: {} is a delegate, which has no settings", delegate.meta.id());
+            self.diagnostics.push(meta.diagnostic(Severity::Warning, "CAN0005", field, message, remedy));
+        };
+        if delegate.settings != Settings::default() {
+            report(&delegate.meta, "metadata.annotations", "annotations of canary.io are");
+        }
+        for policy in self.policies.values().filter(|policy| policy.target == delegate.meta.key) {
+            report(&policy.meta, "spec.targetRef", "the policy is");
+        }
     }
 
     /// A root's rule and one of its delegate as one; `None` when they contradict each other.

@@ -204,6 +204,16 @@ fn policies_and_cookies_of_the_root_hold_for_its_delegates_rules() {
 }
 
 #[test]
+fn settings_of_a_delegate_are_reported() {
+    let policy = "apiVersion: canary.io/v1alpha1\nkind: RoutePolicy\nmetadata: {name: p}\nspec: {targetRef: {kind: VirtualService, name: d}, rules: [{name: 'http[0]', sources: [10.8.0.0/16]}]}";
+    let root = vs("reviews", &format!("hosts: [reviews], http: [{{{TO_D}}}]"));
+    let delegate = vs("d", "http: [{V2}]").replace("{name: d}", "{name: d, annotations: {canary.io/drain: 9s}}");
+    let compiled = compile_for(&join(&[&reviews(), &root, &delegate, policy]), &State::default(), &here());
+    assert_eq!(codes(&compiled), ["CAN0005 metadata.annotations", "CAN0005 spec.targetRef"]);
+    assert_eq!(only(&compiled), "http[0].http[0]{v2:1}");
+}
+
+#[test]
 fn without_a_proxy_the_reference_is_what_cannot_be_followed() {
     let root = vs("reviews", &format!("hosts: [reviews], http: [{{{TO_D}}}]"));
     let delegate = vs("d", "http: [{match: [{uri: {exact: /a}}], V1}]");
