@@ -27,12 +27,13 @@ const BPFFS: &str = "/sys/fs/bpf";
 const DOWNLOAD: Duration = Duration::from_mins(5);
 
 /// Programs that tests call, or modules of the distribution's Python, and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("ip", "iproute2"),
     ("curl", "curl"),
     ("ethtool", "ethtool"),
     ("h2load", "nghttp2-client"),
     ("nghttpd", "nghttp2-server"),
+    ("openssl", "openssl"),
     ("python:grpc", "python3-grpcio"),
     ("python:httpx", "python3-httpx"),
     ("python:h2", "python3-h2"),
