@@ -26,6 +26,7 @@ mod select;
 mod service;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod versions;
 
 pub use proxy::{PROXY_VERSION, ProxyAddresses};
@@ -33,6 +34,7 @@ pub use proxy::{PROXY_VERSION, ProxyAddresses};
 use index::{Backend, Index};
 use refusal::{Refusal, Refused};
 use service::Target;
+use traffic::Uses;
 
 /// What [`compile`] puts out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,7 +54,7 @@ pub struct ServiceReport {
     pub virtual_service: Option<Decider>,
     /// Delegates of it that have rules of the service.
     pub delegates: Vec<Decider>,
-    /// The `DestinationRules` that define its subsets.
+    /// The `DestinationRules` that define its subsets, or how the proxy treats their endpoints.
     pub destination_rules: Vec<Decider>,
     /// The `RoutePolicy` in force.
     pub route_policy: Option<Decider>,
@@ -104,8 +106,14 @@ impl Decider {
 #[must_use]
 pub fn compile(model: &Model, last: &State, proxy: &ProxyAddresses) -> Compiled {
     let index = Index::new(model);
-    let diagnostics = model.delegation().to_vec();
-    let mut compiler = Compiler { index: &index, last, proxy, outcomes: BTreeMap::new(), diagnostics };
+    let mut compiler = Compiler {
+        index: &index,
+        last,
+        proxy,
+        outcomes: BTreeMap::new(),
+        diagnostics: model.delegation().to_vec(),
+        uses: Uses::default(),
+    };
     for service in model.services().values() {
         compiler.service(Backend::Service(service));
     }
@@ -114,6 +122,7 @@ pub fn compile(model: &Model, last: &State, proxy: &ProxyAddresses) -> Compiled 
     }
     compiler.broken_services();
     compiler.routes_without_service();
+    compiler.uses.report(model.destination_rules().iter(), &mut compiler.diagnostics);
     compiler.finish()
 }
 
@@ -123,6 +132,7 @@ struct Compiler<'a, 'i> {
     proxy: &'i ProxyAddresses,
     outcomes: BTreeMap<ServiceId, Outcome>,
     diagnostics: Vec<Diagnostic>,
+    uses: Uses,
 }
 
 /// What became of one service port in one family.
@@ -210,7 +220,7 @@ impl<'a> Compiler<'a, '_> {
         let mut report = ServiceReport::default();
         let proxy = self.proxy.of(family);
         let target = Target { index: self.index, backend, port, family, addresses, proxy };
-        let built = service::build(target, &mut report, &mut self.diagnostics);
+        let built = service::build(target, &mut report, &mut self.uses, &mut self.diagnostics);
         let frontends =
             addresses.iter().map(|addr| Frontend { addr: *addr, port: port.number, protocol: port.protocol });
         let frontends = frontends.collect();

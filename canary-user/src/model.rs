@@ -35,6 +35,7 @@ mod virtual_service;
 pub(crate) use broken::{Broken, Concerns};
 pub(crate) use destination_rule::{DestinationRule, Subset};
 pub(crate) use endpoints::{EndpointSlice, Pod};
+pub(crate) use fields::unenforced;
 pub(crate) use meta::{Key, Labels, Meta, selects};
 pub(crate) use names::{DOMAIN, ExportTo, Host, ROOT_NAMESPACE};
 pub(crate) use request::{COOKIES, HttpAction, HttpMatch, HttpRule, RedirectPort, RedirectTo};
@@ -42,6 +43,7 @@ pub(crate) use route::{Destination, Route};
 pub(crate) use service::{Application, Kind, Port, Service, Target};
 pub(crate) use service_entry::{Address, Backends, Resolution, ServiceEntry, Workload, WorkloadEntry};
 pub(crate) use settings::{DRAIN_SECONDS, RoutePolicy, RulePolicy, Settings};
+pub(crate) use traffic_policy::merged as merged_policy;
 pub(crate) use virtual_service::{L4Match, L4Rule, SourceMatch, VirtualService};
 
 use problem::{Invalid, diagnose};

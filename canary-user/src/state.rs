@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 mod http;
 mod policy;
 mod tls;
+mod traffic;
 
 pub use http::{
     HeaderChanges, HeaderOperations, Http, HttpAction, HttpDestination, HttpRoute, HttpRule, Redirect, RequestMatch,
@@ -20,6 +21,7 @@ pub use http::{
 };
 pub use policy::{Abort, AbortWith, Cors, Delay, Fault, HttpPolicy, Mirror, Percentage, Retries, RetryOn};
 pub use tls::{Tls, TlsMatch, TlsRule};
+pub use traffic::{Balancing, ConnectionPool, HashKey, Keepalive, OutlierDetection, TrafficPolicy, Warmup};
 
 /// A transport protocol that canary balances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

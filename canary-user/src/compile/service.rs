@@ -11,6 +11,7 @@ use super::{
     refusal::{Refusal, Refused},
     rules::{self, ByName, Candidate, Candidates, Goal, Scope},
     select,
+    traffic::{self, Uses},
     versions::{Identity, Resolver},
 };
 use crate::{
@@ -39,6 +40,7 @@ pub(super) struct Target<'a, 'i> {
 pub(super) fn build(
     target: Target<'_, '_>,
     report: &mut ServiceReport,
+    uses: &mut Uses,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Result<Service, Refused> {
     let Target { index, backend, port, family, addresses, proxy } = target;
@@ -77,11 +79,16 @@ pub(super) fn build(
     };
     let shares = resolve(&mut resolver, &candidates);
     let mirrors = if proxied { proxy::mirrors(&mut resolver, &candidates) } else { Ok(vec![vec![]; candidates.len()]) };
+    let names = resolver.names();
+    let policies = if proxied { traffic::policies(&mut resolver, &names, uses) } else { Ok(BTreeMap::new()) };
     report.destination_rules = resolver.rules.values().map(|rule| Decider::new(&rule.meta)).collect();
     diagnostics.append(&mut resolver.diagnostics);
     let (shares, mirrors) = (shares?, mirrors?);
-    let names = resolver.names();
-    let (mut rules, mut http, mut tls) = (Vec::new(), Http::default(), Tls::default());
+    let mut http = Http { rules: Vec::new(), policies: policies? };
+    let (mut rules, mut tls) = (Vec::new(), Tls::default());
+    if !proxied {
+        traffic::left_out(&resolver, uses);
+    }
     for ((candidate, shares), mirrors) in candidates.into_iter().zip(shares).zip(mirrors) {
         let weights = weigh(&shares, &names).map_err(|refusal| {
             let (meta, field) = candidate.written(meta);

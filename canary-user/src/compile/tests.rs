@@ -18,6 +18,7 @@ mod properties;
 mod proxy;
 mod settings;
 mod tls;
+mod traffic;
 mod weights;
 
 /// A Service `reviews` at 10.96.0.1:9080, Pods of v1 (two), v2 and v3, and their subsets.

@@ -96,7 +96,7 @@ impl<'a> Resolver<'a, '_> {
     }
 
     /// Istio's rules depend on the client's namespace: for canary it is that of the VirtualService.
-    fn client(&self) -> &'a str {
+    pub(super) fn client(&self) -> &'a str {
         let meta = self.route.unwrap_or_else(|| self.service.meta());
         &meta.key.namespace
     }

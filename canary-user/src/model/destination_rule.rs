@@ -5,7 +5,8 @@ use super::{
     meta::{Labels, Meta},
     names::{ExportTo, Host},
     problem::{Faults, Invalid, Problem},
-    raw, traffic_policy,
+    raw,
+    traffic_policy::{self, Policy},
 };
 use crate::source::Object;
 
@@ -14,18 +15,26 @@ use crate::source::Object;
 pub(crate) struct DestinationRule {
     pub(crate) meta: Meta,
     pub(crate) host: Host,
+    pub(crate) policy: Option<Policy>,
     pub(crate) subsets: Vec<Subset>,
     pub(crate) export_to: ExportTo,
 }
 
 /// A named set of endpoints of the host: those that carry all of the labels; all of them when there are none.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Subset {
     pub(crate) name: String,
     pub(crate) labels: Labels,
+    pub(crate) policy: Option<Policy>,
 }
 
 impl DestinationRule {
+    /// Paths of what only the proxy follows.
+    pub(crate) fn proxied(&self) -> impl Iterator<Item = &str> {
+        let subsets = self.subsets.iter().filter_map(|subset| subset.policy.as_ref());
+        self.policy.iter().chain(subsets).flat_map(|policy| &policy.proxied).map(String::as_str)
+    }
+
     pub(super) fn read(object: &Object) -> Result<Self, Vec<Invalid>> {
         let raw: raw::Resource<raw::DestinationRule> = raw::read(&object.body).map_err(|invalid| vec![invalid])?;
         let mut faults = Faults::default();
@@ -36,7 +45,7 @@ impl DestinationRule {
         }
         let host = Host::read(&written, &object.namespace);
         let host = host.map_err(|problem| vec![Invalid { field: "spec.host".into(), problem }])?;
-        traffic_policy::check(spec.traffic_policy.as_ref(), "spec.trafficPolicy", &mut faults);
+        let policy = traffic_policy::read(spec.traffic_policy.as_ref(), "spec.trafficPolicy", &mut faults);
         let mut subsets: Vec<Subset> = Vec::with_capacity(spec.subsets.len());
         for (index, subset) in spec.subsets.into_iter().enumerate() {
             let path = format!("spec.subsets[{index}]");
@@ -49,8 +58,9 @@ impl DestinationRule {
             } else if subsets.iter().any(|seen| seen.name == name) {
                 faults.push(format!("{path}.name"), Problem::Duplicate { value: name.clone() });
             }
-            traffic_policy::check(subset.traffic_policy.as_ref(), &format!("{path}.trafficPolicy"), &mut faults);
-            subsets.push(Subset { name, labels: subset.labels });
+            let path = format!("{path}.trafficPolicy");
+            let policy = traffic_policy::read(subset.traffic_policy.as_ref(), &path, &mut faults);
+            subsets.push(Subset { name, labels: subset.labels, policy });
         }
         check_selector(spec.workload_selector.as_ref(), &mut faults);
         // Istio: a rule for selected clients stays in its own namespace.
@@ -59,7 +69,7 @@ impl DestinationRule {
         } else {
             ExportTo::read(&spec.export_to, &object.namespace)
         };
-        faults.finish(Self { meta: Meta::new(object, &raw.metadata), host, subsets, export_to })
+        faults.finish(Self { meta: Meta::new(object, &raw.metadata), host, policy, subsets, export_to })
     }
 }
 

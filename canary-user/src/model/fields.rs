@@ -96,15 +96,47 @@ const VIRTUAL_SERVICE: &[&str] = &[
     "tls[].route[].weight",
 ];
 
-/// Without the request every balancer spreads connections; canary's spread is even, whichever of these is asked for.
-const DESTINATION_RULE: &[&str] = &[
-    "exportTo[]",
-    "host",
-    "subsets[].labels.*",
-    "subsets[].name",
-    "subsets[].trafficPolicy.loadBalancer.simple",
-    "trafficPolicy.loadBalancer.simple",
-    "workloadSelector.*",
+/// Beside these [`TRAFFIC_POLICY`].
+const DESTINATION_RULE: &[&str] = &["exportTo[]", "host", "subsets[].labels.*", "subsets[].name", "workloadSelector.*"];
+
+/// Fields of a `trafficPolicy` of the host, a subset or a port. Without the request every balancer spreads connections; in
+/// the kernel their spread is even, whichever `simple` is asked for.
+const TRAFFIC_POLICY: &[&str] = &[
+    "connectionPool.http.h2UpgradePolicy",
+    "connectionPool.http.http1MaxPendingRequests",
+    "connectionPool.http.http2MaxRequests",
+    "connectionPool.http.idleTimeout",
+    "connectionPool.http.maxConcurrentStreams",
+    "connectionPool.http.maxRequestsPerConnection",
+    "connectionPool.http.useClientProtocol",
+    "connectionPool.tcp.connectTimeout",
+    "connectionPool.tcp.idleTimeout",
+    "connectionPool.tcp.maxConnectionDuration",
+    "connectionPool.tcp.maxConnections",
+    "connectionPool.tcp.tcpKeepalive.interval",
+    "connectionPool.tcp.tcpKeepalive.probes",
+    "connectionPool.tcp.tcpKeepalive.time",
+    "loadBalancer.consistentHash.httpCookie.name",
+    "loadBalancer.consistentHash.httpCookie.path",
+    "loadBalancer.consistentHash.httpCookie.ttl",
+    "loadBalancer.consistentHash.httpHeaderName",
+    "loadBalancer.consistentHash.httpQueryParameterName",
+    "loadBalancer.consistentHash.maglev.tableSize",
+    "loadBalancer.consistentHash.useSourceIp",
+    "loadBalancer.simple",
+    "loadBalancer.warmup.aggression",
+    "loadBalancer.warmup.duration",
+    "loadBalancer.warmup.minimumPercent",
+    "loadBalancer.warmupDurationSecs",
+    "outlierDetection.baseEjectionTime",
+    "outlierDetection.consecutive5xxErrors",
+    "outlierDetection.consecutiveGatewayErrors",
+    "outlierDetection.consecutiveLocalOriginFailures",
+    "outlierDetection.interval",
+    "outlierDetection.maxEjectionPercent",
+    "outlierDetection.minHealthPercent",
+    "outlierDetection.splitExternalLocalOriginErrors",
+    "port.number",
 ];
 
 const SERVICE_ENTRY: &[&str] = &[
@@ -155,7 +187,7 @@ pub(super) fn not_enforced(object: &Object) -> Vec<Diagnostic> {
     };
     let honoured = match object.kind.as_str() {
         "VirtualService" => VIRTUAL_SERVICE,
-        "DestinationRule" => DESTINATION_RULE,
+        "DestinationRule" => return destination_rule(spec, object),
         "ServiceEntry" => SERVICE_ENTRY,
         "WorkloadEntry" => WORKLOAD_ENTRY,
         "RoutePolicy" => ROUTE_POLICY,
@@ -167,17 +199,56 @@ pub(super) fn not_enforced(object: &Object) -> Vec<Diagnostic> {
     found.into_iter().map(|field| warning(object, field)).collect()
 }
 
+fn destination_rule(spec: &Value, object: &Object) -> Vec<Diagnostic> {
+    let policies = ["trafficPolicy", "subsets[].trafficPolicy"];
+    let levels = policies.iter().flat_map(|policy| [(*policy).to_owned(), format!("{policy}.portLevelSettings[]")]);
+    let of_policies: Vec<String> =
+        levels.flat_map(|level| TRAFFIC_POLICY.iter().map(move |field| format!("{level}.{field}"))).collect();
+    let honoured: Vec<&str> = DESTINATION_RULE.iter().copied().chain(of_policies.iter().map(String::as_str)).collect();
+    let mut found = Vec::new();
+    walk(spec, "", "spec", &honoured, &mut found);
+    passthrough(spec, "spec", &mut found);
+    found.into_iter().map(|field| warning(object, field)).collect()
+}
+
+/// Notes where endpoints are to be passed by: the one value of `simple` that no balancer of canary stands for.
+fn passthrough(value: &Value, path: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let path = format!("{path}.{key}");
+                if key == "simple" && value == "PASSTHROUGH" && path.ends_with(".loadBalancer.simple") {
+                    found.push(path);
+                } else {
+                    passthrough(value, &path, found);
+                }
+            }
+        }
+        Value::Array(list) => {
+            list.iter().enumerate().for_each(|(at, value)| passthrough(value, &format!("{path}[{at}]"), found));
+        }
+        _ => {}
+    }
+}
+
 fn warning(object: &Object, field: String) -> Diagnostic {
-    let name = field.rsplit('.').next().unwrap_or(&field);
+    let (message, remedy) = unenforced(&field);
     Diagnostic {
         severity: Severity::Warning,
         code: "CAN0005",
         object: object.id(),
         origin: object.origin_of(&field),
-        message: format!("`{name}` is not enforced: canary's data path does not do this"),
-        remedy: "see docs/reference-resources.md for what is".into(),
+        message,
+        remedy: remedy.into(),
         field,
     }
+}
+
+/// Message and remedy where nothing of canary does what a field asks for.
+pub(crate) fn unenforced(field: &str) -> (String, &'static str) {
+    let name = field.rsplit('.').next().unwrap_or(field);
+    let message = format!("`{name}` is not enforced: canary's data path does not do this");
+    (message, "see docs/reference-resources.md for what is")
 }
 
 /// Notes the topmost fields that no pattern covers. `pattern` is the path without indices, `path` the one with them.

@@ -103,15 +103,26 @@ fn fields_that_are_not_enforced() {
         ("a node port", service("ports: [{port: 80, nodePort: 30080}]"), "spec.ports[0].nodePort"),
         ("what concerns others", service("ipFamilyPolicy: SingleStack, allocateLoadBalancerNodePorts: true"), ""),
         ("the spread of connections", rule("trafficPolicy: {loadBalancer: {simple: LEAST_REQUEST}}"), ""),
+        ("what the proxy follows", rule("trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}"), ""),
+        ("of a subset", rule("subsets: [{name: s, trafficPolicy: {outlierDetection: {}}}]"), ""),
         (
-            "pools",
-            rule("trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}"),
-            "spec.trafficPolicy.connectionPool",
+            "what nobody follows",
+            rule("trafficPolicy: {tls: {}, loadBalancer: {localityLbSetting: {}, simple: PASSTHROUGH}}"),
+            "spec.trafficPolicy.loadBalancer.localityLbSetting spec.trafficPolicy.loadBalancer.simple spec.trafficPolicy.tls",
         ),
         (
-            "of a subset",
-            rule("subsets: [{name: s, trafficPolicy: {outlierDetection: {}}}]"),
-            "spec.subsets[0].trafficPolicy.outlierDetection",
+            "of a port",
+            rule(
+                "trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {}, connectionPool: {http: {maxRetries: 1}}}]}",
+            ),
+            "spec.trafficPolicy.portLevelSettings[0].connectionPool.http.maxRetries spec.trafficPolicy.portLevelSettings[0].tls",
+        ),
+        (
+            "a ring's size",
+            rule(
+                "subsets: [{name: s, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true, ringHash: {minimumRingSize: 9}}}}}]",
+            ),
+            "spec.subsets[0].trafficPolicy.loadBalancer.consistentHash.ringHash",
         ),
         (
             "client networks, which Istio ignores too",
@@ -206,7 +217,11 @@ fn ports_without_a_known_name_are_sniffed_unless_their_number_is_known() {
 #[test]
 fn traffic_policies_by_istios_rules() {
     let long = "a duration of at least 1ms, such as 3s";
-    let cases: [(&str, String); 14] = [
+    let cases: [(&str, String); 18] = [
+        ("connectionPool: {tcp: {maxConnections: many}}", "connectionPool.tcp.maxConnections: `many` is not a whole number from 0 to 4294967295".into()),
+        ("connectionPool: {http: {h2UpgradePolicy: UPGRADE, useClientProtocol: true}}", "connectionPool.http.useClientProtocol: connectionPool.http.h2UpgradePolicy: UPGRADE and useClientProtocol exclude each other".into()),
+        ("loadBalancer: {consistentHash: {httpCookie: {name: a, ttl: long}}}", "loadBalancer.consistentHash.httpCookie.ttl: `long` is not a duration, such as 0s or 1h".into()),
+        ("portLevelSettings: [{port: {number: 0}}]", "portLevelSettings[0].port.number: 0 is not a port: it must be between 1 and 65535".into()),
         ("connectionPool: {tcp: {connectTimeout: 30ms, idleTimeout: 1h30m}}", String::new()),
         ("connectionPool: {http: {http2KeepAlive: {interval: 15s}}}", String::new()),
         ("connectionPool: {tcp: {connectTimeout: 10us}}", format!("connectionPool.tcp.connectTimeout: `10us` is not {long}")),

@@ -1,9 +1,12 @@
-//! Checks what can be wrong in a `trafficPolicy`, so that a mistake is not taken for a policy that canary lacks.
-//!
-//! These are the rules of Istio's validation; canary itself does nothing with these fields.
+//! Reads a `trafficPolicy`: first what can be wrong in it by the rules of Istio's validation, so that a mistake is not
+//! taken for a policy that canary lacks, then what it says.
 use serde_json::{Map, Value};
 
 use super::problem::{Faults, Problem};
+
+mod blocks;
+
+pub(crate) use blocks::{Policy, merged};
 
 /// Durations of at least a millisecond.
 const DURATIONS: &[&str] = &[
@@ -36,9 +39,9 @@ const NEEDED: &[&str] = &[
     "tunnel.targetPort",
 ];
 
-/// Checks the policy at `path`, with those of its ports.
-pub(super) fn check(policy: Option<&Map<String, Value>>, path: &str, faults: &mut Faults) {
-    let Some(policy) = policy else { return };
+/// Reads the policy at `path`, with those of its ports.
+pub(super) fn read(policy: Option<&Map<String, Value>>, path: &str, faults: &mut Faults) -> Option<Policy> {
+    let policy = policy?;
     check_level(policy, path, faults);
     let levels = policy.get("portLevelSettings").and_then(Value::as_array);
     for (index, level) in levels.into_iter().flatten().enumerate() {
@@ -46,6 +49,7 @@ pub(super) fn check(policy: Option<&Map<String, Value>>, path: &str, faults: &mu
             check_level(level, &format!("{path}.portLevelSettings[{index}]"), faults);
         }
     }
+    Some(blocks::read(policy, path, faults))
 }
 
 fn check_level(policy: &Map<String, Value>, path: &str, faults: &mut Faults) {

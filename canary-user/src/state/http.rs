@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Choosing, DeadVersion, HttpPolicy};
+use super::{Choosing, DeadVersion, HttpPolicy, TrafficPolicy};
 
 /// The HTTP rules of one service port, as written; no rule matches: 404.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Http {
     /// In order; the first one that matches decides.
     pub rules: Vec<HttpRule>,
+    /// How the endpoints of a version are treated, by its name; the others take turns.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub policies: BTreeMap<String, TrafficPolicy>,
 }
 
 /// One rule: for which requests, and what becomes of them.

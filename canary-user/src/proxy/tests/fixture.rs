@@ -85,7 +85,7 @@ pub(super) fn state(rules: Vec<HttpRule>, versions: &[(&str, Version)]) -> State
     let service = Service {
         rules: vec![],
         versions: versions.iter().map(|(name, version)| ((*name).into(), version.clone())).collect(),
-        http: Some(Http { rules }),
+        http: Some(Http { rules, ..Http::default() }),
         tls: None,
     };
     let frontend = Frontend { addr: FRONTEND.ip(), port: FRONTEND.port(), protocol: Protocol::Tcp };
