@@ -2,19 +2,23 @@
 //!
 //! The way of a request: [`server`] has the connection, `exchange` takes one request through: [`table`] finds the rule
 //! by [`matching`] and draws version and endpoint, [`headers`] makes the changes, `upstream` sends it on. On the way are
-//! `cors`, `fault`, `mirror` and `retry`, for rules that have them. Bodies are streamed, never kept. [`counts`] has what
-//! became of them.
+//! `cors`, `fault`, `mirror` and `retry`, for rules that have them, and `balance`, `affinity` and `outlier` for versions
+//! with a policy. Bodies are streamed, never kept. [`counts`] has what became of them.
+mod affinity;
 pub mod answers;
+mod balance;
 mod begun;
 mod body;
 mod client_hello;
 mod cors;
 pub mod counts;
+mod endpoint;
 mod exchange;
 mod fault;
 pub mod headers;
 pub mod matching;
 mod mirror;
+mod outlier;
 mod own;
 mod pass;
 mod portion;

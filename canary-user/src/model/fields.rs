@@ -108,6 +108,7 @@ const TRAFFIC_POLICY: &[&str] = &[
     "connectionPool.http.idleTimeout",
     "connectionPool.http.maxConcurrentStreams",
     "connectionPool.http.maxRequestsPerConnection",
+    "connectionPool.http.maxRetries",
     "connectionPool.http.useClientProtocol",
     "connectionPool.tcp.connectTimeout",
     "connectionPool.tcp.idleTimeout",

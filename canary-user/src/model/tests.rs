@@ -113,9 +113,9 @@ fn fields_that_are_not_enforced() {
         (
             "of a port",
             rule(
-                "trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {}, connectionPool: {http: {maxRetries: 1}}}]}",
+                "trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {}, connectionPool: {http: {maxRetries: 1, http2KeepAlive: {}}}}]}",
             ),
-            "spec.trafficPolicy.portLevelSettings[0].connectionPool.http.maxRetries spec.trafficPolicy.portLevelSettings[0].tls",
+            "spec.trafficPolicy.portLevelSettings[0].connectionPool.http.http2KeepAlive spec.trafficPolicy.portLevelSettings[0].tls",
         ),
         (
             "a ring's size",

@@ -1,10 +1,16 @@
 //! One request: from its head to the head of its answer.
-use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc};
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use hyper::{
     Method, Request, Response, StatusCode, Uri, Version,
     body::{Bytes, Incoming},
-    header::{CONNECTION, EXPECT, HOST, HeaderMap, HeaderValue},
+    header::{CONNECTION, EXPECT, HOST, HeaderMap, HeaderValue, SET_COOKIE},
     http::{request::Parts, uri::PathAndQuery},
 };
 use tokio::sync::watch;
@@ -169,7 +175,8 @@ impl Connection {
     ) -> Outcome {
         let failed = |flag| (own::failure(flag), Some(flag));
         let Some(endpoints) = service.version(&way.destination.version) else { return failed(Flag::NC) };
-        let Some(endpoint) = endpoints.next() else { return failed(Flag::UH) };
+        let picked = endpoints.pick(|| (view(&request, authority, ends), ends));
+        let Some(picked) = picked else { return failed(Flag::UH) };
         let upgrade = headers::upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11);
         let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
@@ -179,8 +186,9 @@ impl Connection {
         if let Some(protocol) = upgrade {
             headers::restore_upgrade(&mut head.headers, protocol);
         }
-        let attempts =
-            Attempts { pool: &self.pool, endpoints, tally: &way.destination.tally, retry: way.rule.retry.as_ref() };
+        let further = Mutex::default();
+        let (tally, retry) = (&way.destination.tally, way.rule.retry.as_ref());
+        let attempts = Attempts { pool: &self.pool, endpoints, tally, retry, further: &further };
         let body = match way.rule.mirrors.as_slice() {
             // What comes after an upgrade cannot be copied.
             mirrors if !mirrors.is_empty() && client.is_none() => {
@@ -189,13 +197,17 @@ impl Connection {
             _ => Body::passed(body, None),
         };
         // In one place for both: a future that moves into another is held twice, and this is the largest one.
-        let mut sent = pin!(attempts.send(endpoint, Request::from_parts(head, body)));
+        let mut sent = pin!(attempts.send(&picked, Request::from_parts(head, body)));
         let sent = match way.rule.timeout {
             None => sent.await,
-            Some(limit) => match tokio::time::timeout(limit, sent.as_mut()).await {
-                Ok(sent) => sent,
-                Err(_) => return failed(Flag::UT),
-            },
+            Some(limit) => {
+                let Ok(sent) = tokio::time::timeout(limit, sent.as_mut()).await else {
+                    let last = further.lock().unwrap_or_else(PoisonError::into_inner);
+                    last.as_ref().unwrap_or(&picked).timed_out();
+                    return failed(Flag::UT);
+                };
+                sent
+            }
         };
         if sent.exhausted {
             way.destination.tally.note(Flag::URX);
@@ -216,11 +228,14 @@ impl Connection {
             return (answer, None);
         }
         way.change(answer.headers_mut());
+        if let Some(cookie) = picked.cookie.as_deref() {
+            answer.headers_mut().append(SET_COOKIE, cookie.clone());
+        }
         (answer, None)
     }
 }
 
-/// What rules see of a request.
+/// What rules and policies see of a request.
 fn view<'a>(request: &'a Request<Incoming>, authority: &'a str, ends: Ends) -> RequestView<'a> {
     RequestView {
         method: request.method().as_str(),
@@ -261,12 +276,16 @@ fn unanswered(why: &Failure, endpoint: SocketAddr, client: SocketAddr, exhausted
             Flag::UC
         }
         Failure::Slow => Flag::UT,
+        Failure::Overflow => Flag::UO,
         Failure::Client(error) => {
             tracing::debug!(%error, %client, "a request's body broke off");
             return (own::plain(StatusCode::BAD_REQUEST, Bytes::new()), None);
         }
     };
     let mut answer = own::failure(flag);
+    if flag == Flag::UO {
+        own::overloaded(&mut answer);
+    }
     if exhausted {
         own::exhausted(&mut answer);
     }

@@ -80,10 +80,10 @@ impl Mirror {
         let count = OnTheWay::new(self.tally.clone());
         let failed = |count: OnTheWay, flag| drop(count.answered(StatusCode::SERVICE_UNAVAILABLE, Some(flag)));
         let ready = service.version(&self.version).ok_or(Flag::NC).and_then(|endpoints| {
-            let endpoint = endpoints.next().ok_or(Flag::UH)?;
-            Ok((endpoint, self.place().ok_or(Flag::UO)?))
+            let picked = endpoints.next().ok_or(Flag::UH)?;
+            Ok((picked, self.place().ok_or(Flag::UO)?))
         });
-        let (endpoint, place) = match ready {
+        let (picked, place) = match ready {
             Ok(ready) => ready,
             Err(flag) => {
                 failed(count, flag);
@@ -94,7 +94,7 @@ impl Mirror {
         let task = tokio::spawn(async move {
             let _place = place;
             let exchange = async {
-                match pool.send(endpoint, request).await.map_err(|it| it.why) {
+                match pool.send(&picked, request).await.map_err(|it| it.why) {
                     Ok(answer) => {
                         count.answered(answer.status(), None);
                         let mut body = answer.into_body();
@@ -103,12 +103,14 @@ impl Mirror {
                     Err(Failure::Connect(_)) => failed(count, Flag::UF),
                     Err(Failure::Ended(_)) => failed(count, Flag::UC),
                     Err(Failure::Slow) => failed(count, Flag::UT),
+                    Err(Failure::Overflow) => failed(count, Flag::UO),
                     // The copy fell behind, or the request itself broke off: as one that nobody waits for.
                     Err(Failure::Client(_)) => drop(count),
                 }
             };
             if timeout(patience, exchange).await.is_err() {
-                tracing::debug!(%endpoint, "gave up a mirrored request that took too long");
+                picked.timed_out();
+                tracing::debug!(endpoint = %picked.address, "gave up a mirrored request that took too long");
             }
         });
         Some(task.abort_handle())

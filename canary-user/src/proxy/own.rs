@@ -8,6 +8,7 @@ use hyper::{
 use super::body::Body;
 
 const FLAGS: HeaderName = HeaderName::from_static("x-canary-flags");
+const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 
 /// Why a request did not get an endpoint's answer. Names as in Envoy's access log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,7 +33,7 @@ pub enum Flag {
     DI,
     /// The rule's fault answered.
     FI,
-    /// A mirror has as many copies under way as it may.
+    /// The version has as many requests or connections as its policy allows, or a mirror as many copies as it may.
     UO,
 }
 
@@ -93,6 +94,11 @@ pub(super) fn exhausted(failure: &mut Response<Body>) {
     if let Some(flags) = flags.and_then(|flag| HeaderValue::from_str(&format!("{flag},{}", Flag::URX.name())).ok()) {
         failure.headers_mut().insert(FLAGS, flags);
     }
+}
+
+/// Says that a policy's limit is reached, as Envoy does.
+pub(super) fn overloaded(failure: &mut Response<Body>) {
+    failure.headers_mut().insert(OVERLOADED, HeaderValue::from_static("true"));
 }
 
 /// A status, perhaps with words.

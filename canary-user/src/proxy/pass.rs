@@ -25,7 +25,7 @@ use super::{
     counts::OnTheWay,
     rule::Ends,
     table::{Endpoints, Service},
-    upstream::connect,
+    upstream::{CONNECT, connect},
 };
 use crate::api::socket::stopped;
 
@@ -135,11 +135,11 @@ async fn reach(endpoints: &Endpoints) -> Result<TcpStream, Flag> {
     let mut tried: Vec<SocketAddr> = Vec::new();
     // Others that connect at the same time take turns too, and turns may come to one endpoint more than once.
     for _ in 0..ATTEMPTS * 2 {
-        let endpoint = endpoints.next().ok_or(Flag::UH)?;
+        let endpoint = endpoints.next().ok_or(Flag::UH)?.address;
         if tried.contains(&endpoint) {
             continue;
         }
-        match connect(endpoint).await {
+        match connect(endpoint, CONNECT).await {
             Ok(stream) => return Ok(stream),
             Err(error) => tracing::debug!(%error, %endpoint, "cannot connect to an endpoint"),
         }

@@ -5,7 +5,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     body::Body,
     counts::Tally,
+    endpoint::Picked,
     table::Endpoints,
     upstream::{Failure, Pool, Unanswered, copy},
 };
@@ -126,7 +127,8 @@ impl Retry {
     }
 
     fn is_due_without(&self, why: &Failure, unsent: bool) -> bool {
-        if matches!(why, Failure::Client(_)) {
+        // A limit would be reached the sooner for further attempts.
+        if matches!(why, Failure::Client(_) | Failure::Overflow) {
             return false;
         }
         self.on.iter().any(|on| match on {
@@ -214,29 +216,32 @@ pub(super) struct Attempts<'a> {
     pub(super) endpoints: &'a Endpoints,
     pub(super) tally: &'a Tally,
     pub(super) retry: Option<&'a Retry>,
+    /// Where the attempt under way goes, if it is not the first.
+    pub(super) further: &'a Mutex<Option<Picked>>,
 }
 
 impl Attempts<'_> {
     /// Sends a request to `endpoint`, and perhaps to others after it.
-    pub(super) async fn send(self, endpoint: SocketAddr, mut request: Request<Body>) -> Outcome {
+    pub(super) async fn send(self, to: &Picked, mut request: Request<Body>) -> Outcome {
+        let endpoint = to.address;
         let Some(retry) = self.retry else {
-            let sent = self.pool.send(endpoint, request).await.map_err(|it| it.why);
+            let sent = self.pool.send(to, request).await.map_err(|it| it.why);
             return Outcome { sent, endpoint, exhausted: false };
         };
         number(&mut request, 1);
         let kept = retry.keep(&request);
-        let sent = self.attempt(retry, endpoint, request).await;
+        let sent = self.attempt(retry, to, request).await;
         // An answer to what cannot be sent again is the last one: nothing of it needs to be looked at.
         if (sent.is_ok() && kept.is_none()) || !retry.is_due(&sent) {
             return Outcome { sent: sent.map_err(|it| it.why), endpoint, exhausted: false };
         }
         // Boxed: what seldom happens takes no room in the state of every request.
-        Box::pin(self.further(retry, endpoint, sent, kept)).await
+        Box::pin(self.further(retry, to, sent, kept)).await
     }
 
-    async fn further(self, retry: &Retry, first: SocketAddr, mut sent: Sent, kept: Option<Request<Body>>) -> Outcome {
-        let mut tried = vec![first];
-        let mut endpoint = first;
+    async fn further(self, retry: &Retry, first: &Picked, mut sent: Sent, kept: Option<Request<Body>>) -> Outcome {
+        let mut tried = vec![first.address];
+        let mut to = first.clone();
         let over = |sent: Sent, endpoint, exhausted| Outcome { sent: sent.map_err(|it| it.why), endpoint, exhausted };
         for n in 0..retry.attempts {
             let refused = matches!(&sent, Err(it) if it.why.refused());
@@ -244,34 +249,39 @@ impl Attempts<'_> {
                 Err(Unanswered { unsent: Some(request), .. }) => Some(std::mem::replace(&mut **request, empty())),
                 _ => kept.as_ref().filter(|it| refused || retry.harmless(it)).map(copy),
             };
-            let Some(mut request) = again else { return over(sent, endpoint, false) };
+            let Some(mut request) = again else { return over(sent, to.address, false) };
             let Some(_spending) = self.tally.retries.spend(self.tally.open()) else {
-                return over(sent, endpoint, false);
+                return over(sent, to.address, false);
             };
+            let Ok(_allowed) = self.endpoints.retry() else { return over(sent, to.address, false) };
             drop(sent); // What this attempt has of a connection is free again.
             sleep(retry.pause(n)).await;
-            endpoint = self.other(retry, &tried).unwrap_or(endpoint);
-            tried.push(endpoint);
+            to = self.other(retry, &tried).unwrap_or(to);
+            tried.push(to.address);
+            *self.further.lock().unwrap_or_else(PoisonError::into_inner) = Some(to.clone());
             number(&mut request, n.saturating_add(2));
-            sent = self.attempt(retry, endpoint, request).await;
+            sent = self.attempt(retry, &to, request).await;
             if !retry.is_due(&sent) {
-                return over(sent, endpoint, false);
+                return over(sent, to.address, false);
             }
         }
-        over(sent, endpoint, true)
+        over(sent, to.address, true)
     }
 
-    async fn attempt(self, retry: &Retry, endpoint: SocketAddr, request: Request<Body>) -> Sent {
-        let sent = self.pool.send(endpoint, request);
+    async fn attempt(self, retry: &Retry, to: &Picked, request: Request<Body>) -> Sent {
+        let sent = self.pool.send(to, request);
         let Some(limit) = retry.per_try else { return sent.await };
-        timeout(limit, sent).await.unwrap_or(Err(Unanswered { why: Failure::Slow, unsent: None }))
+        timeout(limit, sent).await.unwrap_or_else(|_| {
+            to.timed_out();
+            Err(Unanswered { why: Failure::Slow, unsent: None })
+        })
     }
 
     /// The next endpoint; one that was not tried, if there is one among the next few.
-    fn other(self, retry: &Retry, tried: &[SocketAddr]) -> Option<SocketAddr> {
+    fn other(self, retry: &Retry, tried: &[SocketAddr]) -> Option<Picked> {
         let mut next = self.endpoints.next()?;
         for _ in 1..CHOICES {
-            if !retry.avoid_previous || !tried.contains(&next) {
+            if !retry.avoid_previous || !tried.contains(&next.address) {
                 break;
             }
             next = self.endpoints.next()?;

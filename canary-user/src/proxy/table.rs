@@ -14,15 +14,17 @@ use canary_common::build::{Tree, name_hash, tree};
 
 use super::{
     answers::Answers,
+    balance::Group,
     counts::{Count, CountKey, Counts, Tally},
+    endpoint::{Held, Kind, Overflow, Picked},
     matching::Matched,
-    rule::{Rule, descend},
+    rule::{Ends, Rule, descend},
     sni::ServerNames,
     view::RequestView,
 };
 use crate::state::{
     self, HttpAction, HttpDestination, HttpRoute, HttpRule, Protocol, RequestMatch, ServiceId, State, Tls, TlsMatch,
-    TlsRule,
+    TlsRule, TrafficPolicy,
 };
 
 /// Services by virtual address.
@@ -33,6 +35,21 @@ pub struct RouteTable {
     counts: Counts,
     /// Whether there is a service with rules for connections that are passed on.
     passes: bool,
+}
+
+/// How often an endpoint was ejected.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ejections {
+    /// The service.
+    pub service: ServiceId,
+    /// The version.
+    pub version: String,
+    /// The endpoint.
+    pub endpoint: SocketAddr,
+    /// So far.
+    pub total: u64,
+    /// It is ejected now.
+    pub out: bool,
 }
 
 /// One service, ready to be asked.
@@ -48,13 +65,22 @@ pub(super) struct Service {
     pub(super) leaving: bool,
 }
 
-/// The endpoints of a version, in turn.
+/// The endpoints of a version.
 #[derive(Debug)]
 pub(super) struct Endpoints {
     addresses: Vec<(SocketAddr, u32)>,
+    turns: Turns,
+    /// `None`: it has no policy, and its endpoints take turns.
+    group: Option<Arc<Group>>,
+}
+
+/// Who is next, by weight.
+#[derive(Debug)]
+pub(super) struct Turns {
+    of: usize,
     /// `None`: all weigh the same.
     tree: Option<Tree>,
-    turns: AtomicU64,
+    taken: AtomicU64,
 }
 
 impl RouteTable {
@@ -91,6 +117,26 @@ impl RouteTable {
     /// Whether there is a service with rules for connections that are passed on.
     pub(super) fn passes(&self) -> bool {
         self.passes
+    }
+
+    /// Ejections of the endpoints whose version has outlier detection.
+    #[must_use]
+    pub fn ejections(&self) -> Vec<Ejections> {
+        let versions = self.services.iter().flat_map(|(id, it)| it.versions.iter().map(move |it| (id, it)));
+        let mut found: Vec<Ejections> = versions
+            .filter_map(|(id, (version, endpoints))| Some((id, version, endpoints.group.as_ref()?)))
+            .flat_map(|(service, version, group)| {
+                group.ejections().map(|(endpoint, total, out)| Ejections {
+                    service: service.clone(),
+                    version: version.clone(),
+                    endpoint,
+                    total,
+                    out,
+                })
+            })
+            .collect();
+        found.sort();
+        found
     }
 
     /// The service behind a virtual address.
@@ -134,8 +180,11 @@ impl Service {
             .as_ref()
             .map(|tls| ServerNames::new(tls, |rule| take_over(&for_connections(&rule.name, vec![], &rule.split))));
         let versions = of.versions.iter().map(|(name, version)| {
-            let known = before.and_then(|it| it.versions.get(name)).filter(|it| it.same(version));
-            (name.clone(), known.cloned().unwrap_or_else(|| Arc::new(Endpoints::new(id, name, version))))
+            let policy = of.http.as_ref().and_then(|http| http.policies.get(name));
+            let before = before.and_then(|it| it.versions.get(name));
+            let same = before.filter(|it| it.same(version, policy)).cloned();
+            let changed = || Arc::new(Endpoints::new(id, name, version, policy, before.map(Arc::as_ref)));
+            (name.clone(), same.unwrap_or_else(changed))
         });
         let (versions, unmatched) = (versions.collect(), tally("", "", ""));
         Self { rules, tls, versions, unmatched, leaving: of.http.is_none() }
@@ -202,25 +251,67 @@ fn for_connections(name: &str, matches: Vec<RequestMatch>, split: &state::Split)
 }
 
 impl Endpoints {
-    fn new(id: &ServiceId, name: &str, of: &state::Version) -> Self {
+    fn new(
+        id: &ServiceId,
+        name: &str,
+        of: &state::Version,
+        policy: Option<&TrafficPolicy>,
+        previous: Option<&Self>,
+    ) -> Self {
         let addresses: Vec<(SocketAddr, u32)> = of.endpoints.iter().map(|(addr, weight)| (*addr, *weight)).collect();
         let weights: Vec<u32> = addresses.iter().map(|(_, weight)| *weight).collect();
         let even = weights.windows(2).all(|pair| pair.first() == pair.last());
         let tree = if even { None } else { tree(&weights, name_hash(format!("{id}\0{name}").as_bytes())) };
-        Self { addresses, tree, turns: AtomicU64::new(0) }
+        let group = policy.map(|policy| {
+            let before = previous.and_then(|it| it.group.as_deref());
+            Arc::new(Group::new(format!("{id} {name}"), policy, &addresses, before))
+        });
+        Self { turns: Turns { of: addresses.len(), tree, taken: AtomicU64::new(0) }, addresses, group }
     }
 
-    fn same(&self, of: &state::Version) -> bool {
+    fn same(&self, of: &state::Version, policy: Option<&TrafficPolicy>) -> bool {
         self.addresses.iter().map(|(addr, weight)| (addr, weight)).eq(&of.endpoints)
+            && match (&self.group, policy) {
+                (None, None) => true,
+                (Some(group), Some(policy)) => group.follows(policy),
+                _ => false,
+            }
     }
 
-    /// The endpoint whose turn it is.
-    pub(super) fn next(&self) -> Option<SocketAddr> {
-        let turn = self.turns.fetch_add(1, Relaxed);
-        let at = match &self.tree {
-            Some(tree) => descend(tree, turn)?,
-            None => usize::try_from(turn.checked_rem(self.addresses.len() as u64)?).ok()?,
-        };
-        self.addresses.get(at).map(|(addr, _)| *addr)
+    /// The endpoint of a request, of which is asked only what a policy wants to know.
+    pub(super) fn pick<'a>(&self, asked: impl FnOnce() -> (RequestView<'a>, Ends)) -> Option<Picked> {
+        match &self.group {
+            None => self.in_turn(),
+            Some(group) => group.pick(&self.turns, Some(asked())),
+        }
+    }
+
+    /// The endpoint of a request of which nothing is asked.
+    pub(super) fn next(&self) -> Option<Picked> {
+        match &self.group {
+            None => self.in_turn(),
+            Some(group) => group.pick(&self.turns, None),
+        }
+    }
+
+    /// The right to a retry, until it is dropped; an error when the policy allows no more of them.
+    pub(super) fn retry(&self) -> Result<Option<Held>, Overflow> {
+        let Some(group) = &self.group else { return Ok(None) };
+        group.usage.take(Kind::Retry).map(Some).ok_or(Overflow)
+    }
+
+    fn in_turn(&self) -> Option<Picked> {
+        self.addresses.get(self.turns.next()?).map(|(address, _)| Picked::plain(*address))
+    }
+}
+
+impl Turns {
+    /// Place of the one whose turn it is.
+    pub(super) fn next(&self) -> Option<usize> {
+        let turn = self.taken.fetch_add(1, Relaxed);
+        match &self.tree {
+            Some(tree) => descend(tree, turn),
+            None => usize::try_from(turn.checked_rem(self.of as u64)?).ok(),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The proxy with real servers and clients, and its parts by themselves.
 mod client_hello;
+mod balance;
 mod cors;
 mod faults;
 mod fixture;
@@ -8,6 +9,7 @@ mod headers;
 mod matching;
 mod mirrors;
 mod passing;
+mod policies;
 mod retries;
 mod routing;
 mod sni;

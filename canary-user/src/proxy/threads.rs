@@ -17,7 +17,7 @@ use super::{
     answers::Answers,
     counts::{Count, CountKey},
     server::{Settings, serve},
-    table::RouteTable,
+    table::{Ejections, RouteTable},
 };
 use crate::state::State;
 
@@ -41,6 +41,12 @@ impl Routes {
     #[must_use]
     pub fn requests(&self) -> Vec<(CountKey, Count, Answers)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).borrow().in_detail()
+    }
+
+    /// Ejections of endpoints; of no proxy none.
+    #[must_use]
+    pub fn ejections(&self) -> Vec<Ejections> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).borrow().ejections()
     }
 }
 

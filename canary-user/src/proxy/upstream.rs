@@ -18,10 +18,17 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{begun::Begun, body::Body};
+use super::{
+    begun::Begun,
+    body::Body,
+    endpoint::{Chosen, Picked},
+};
+use limited::Limited;
+
+mod limited;
 
 /// Longest time to connect.
-const CONNECT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
 /// Longest time that a connection is kept unused. Servers close theirs after 60 s and more.
 const IDLE: Duration = Duration::from_mins(1);
 /// Most connections kept unused, for each endpoint.
@@ -42,6 +49,8 @@ pub(super) enum Failure {
     Client(hyper::Error),
     /// The time for one attempt was over.
     Slow,
+    /// The version's policy allows no more.
+    Overflow,
 }
 
 /// A failure, and the request if nothing of it was sent.
@@ -64,7 +73,7 @@ impl Unanswered {
 }
 
 impl Failure {
-    fn of(error: hyper::Error) -> Self {
+    pub(super) fn of(error: hyper::Error) -> Self {
         if error.is_user() { Self::Client(error) } else { Self::Ended(error) }
     }
 }
@@ -74,6 +83,8 @@ impl Failure {
 pub(super) struct Pool {
     idle: Mutex<HashMap<SocketAddr, Vec<Idle>>>,
     shared: Mutex<HashMap<SocketAddr, http2::SendRequest<Body>>>,
+    /// Those to versions with a policy, by their [`Usage`](super::endpoint::Usage).
+    limited: Mutex<HashMap<u64, Arc<Limited>>>,
 }
 
 #[derive(Debug)]
@@ -82,17 +93,35 @@ struct Idle {
     since: Instant,
 }
 
+/// What of a connection is in use until the answer is over.
+#[derive(Debug)]
+pub(super) enum Lease {
+    /// The whole connection.
+    Kept(Kept),
+    /// One to a version with a policy.
+    Limited(Box<limited::Lease>),
+}
+
+impl Lease {
+    /// The answer is complete.
+    pub(super) fn give_back(self) {
+        match self {
+            Self::Kept(kept) => kept.give_back(),
+            Self::Limited(lease) => lease.give_back(),
+        }
+    }
+}
+
 /// The right to put a connection back.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct Kept {
     pool: Arc<Pool>,
     endpoint: SocketAddr,
     sender: http1::SendRequest<Body>,
 }
 
-impl Lease {
-    /// The answer is complete.
-    pub(super) fn give_back(mut self) {
+impl Kept {
+    fn give_back(mut self) {
         if self.sender.is_ready() {
             self.put();
             return;
@@ -118,14 +147,25 @@ impl Pool {
     /// Sends a request to an endpoint, in its own version of HTTP.
     pub(super) async fn send(
         self: &Arc<Self>,
-        endpoint: SocketAddr,
+        to: &Picked,
         request: Request<Body>,
     ) -> Result<Response<Body>, Unanswered> {
+        let endpoint = to.address;
+        if let Some(chosen) = &to.chosen {
+            // Boxed: what only policies need takes no room in the state of every request.
+            return Box::pin(self.limited(chosen).send(chosen, request)).await;
+        }
         if request.version() == Version::HTTP_2 {
             self.send_shared(endpoint, request).await
         } else {
             self.send_single(endpoint, request).await
         }
+    }
+
+    fn limited(&self, chosen: &Chosen) -> Arc<Limited> {
+        let usage = &chosen.group.usage;
+        let mut limited = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
+        limited.entry(usage.id).or_insert_with(|| Arc::new(Limited::new(usage.clone()))).clone()
     }
 
     /// Closes connections that nobody used for long. To be called from time to time.
@@ -137,6 +177,7 @@ impl Pool {
         });
         drop(idle);
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, sender| !sender.is_closed());
+        self.limited.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, limited| limited.sweep());
     }
 
     async fn send_single(
@@ -156,15 +197,11 @@ impl Pool {
                 },
             }
         }
-        let stream = match connect(endpoint).await {
+        let stream = match connect(endpoint, CONNECT).await {
             Ok(stream) => stream,
             Err(error) => return Err(Unanswered::unsent(Failure::Connect(error), request)),
         };
-        let shaken = http1::Builder::new()
-            .max_buf_size(super::server::HEAD_BYTES)
-            .handshake(TokioIo::new(Begun::new(stream)))
-            .await;
-        let (mut sender, connection) = match shaken {
+        let (mut sender, connection) = match single(stream).await {
             Ok(both) => both,
             Err(error) => return Err(Unanswered::unsent(Failure::of(error), request)),
         };
@@ -184,7 +221,7 @@ impl Pool {
         answer: Response<hyper::body::Incoming>,
     ) -> Response<Body> {
         let reusable = answer.status() != hyper::StatusCode::SWITCHING_PROTOCOLS;
-        let lease = reusable.then(|| Lease { pool: self.clone(), endpoint, sender });
+        let lease = reusable.then(|| Lease::Kept(Kept { pool: self.clone(), endpoint, sender }));
         answer.map(|body| Body::passed(body, lease))
     }
 
@@ -225,14 +262,8 @@ impl Pool {
     }
 
     async fn connect_shared(&self, endpoint: SocketAddr) -> Result<http2::SendRequest<Body>, Failure> {
-        let stream = connect(endpoint).await.map_err(Failure::Connect)?;
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING)
-            .max_header_list_size(u32::try_from(super::server::HEAD_BYTES).unwrap_or(u32::MAX))
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(Failure::of)?;
+        let stream = connect(endpoint, CONNECT).await.map_err(Failure::Connect)?;
+        let (sender, connection) = multiplexed(stream).await.map_err(Failure::of)?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, %endpoint, "endpoint's connection ended badly");
@@ -255,10 +286,30 @@ impl Idle {
     }
 }
 
-pub(super) async fn connect(endpoint: SocketAddr) -> io::Result<TcpStream> {
-    let stream = timeout(CONNECT, TcpStream::connect(endpoint)).await??;
+pub(super) async fn connect(endpoint: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    let stream = timeout(limit, TcpStream::connect(endpoint)).await??;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+type Single = (http1::SendRequest<Body>, http1::Connection<TokioIo<Begun>, Body>);
+
+/// HTTP/1.1 on a new connection.
+async fn single(stream: TcpStream) -> hyper::Result<Single> {
+    let io = TokioIo::new(Begun::new(stream));
+    http1::Builder::new().max_buf_size(super::server::HEAD_BYTES).handshake(io).await
+}
+
+type Multiplexed = (http2::SendRequest<Body>, http2::Connection<TokioIo<TcpStream>, Body, TokioExecutor>);
+
+/// HTTP/2 on a new connection.
+async fn multiplexed(stream: TcpStream) -> hyper::Result<Multiplexed> {
+    http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .max_header_list_size(u32::try_from(super::server::HEAD_BYTES).unwrap_or(u32::MAX))
+        .handshake(TokioIo::new(stream))
+        .await
 }
 
 /// A copy of a request that may be sent twice: it has no body, and twice is the same as once.

@@ -74,7 +74,7 @@ fn every_field_arrives() {
         "loadBalancer: {simple: ROUND_ROBIN, warmup: {duration: 30s, aggression: 2.5, minimumPercent: 20}}, \
          connectionPool: {tcp: {maxConnections: '1', connectTimeout: 2ms, idleTimeout: 1h, maxConnectionDuration: 4s, \
          tcpKeepalive: {time: 5s, interval: 6s, probes: 7}}, http: {http1MaxPendingRequests: 8, http2MaxRequests: 9, \
-         maxRequestsPerConnection: 10, idleTimeout: 12s, h2UpgradePolicy: UPGRADE, maxConcurrentStreams: 13}}, \
+         maxRequestsPerConnection: 10, maxRetries: 11, idleTimeout: 12s, h2UpgradePolicy: UPGRADE, maxConcurrentStreams: 13}}, \
          outlierDetection: {consecutiveGatewayErrors: 14, consecutive5xxErrors: 15, splitExternalLocalOriginErrors: true, \
          consecutiveLocalOriginFailures: 16, interval: 17s, baseEjectionTime: 18s, maxEjectionPercent: 19, minHealthPercent: 20}",
         "loadBalancer: {consistentHash: {httpCookie: {name: c, path: /p, ttl: 90s}, maglev: {tableSize: 251}}}",
@@ -87,7 +87,7 @@ fn every_field_arrives() {
         "connections": {
             "max_connections": 1, "connect_timeout_ms": 2, "idle_timeout_ms": 12_000, "max_connection_duration_ms": 4_000,
             "keepalive": {"time_seconds": 5, "interval_seconds": 6, "probes": 7},
-            "max_pending": 8, "max_requests": 9, "max_requests_per_connection": 10, "max_retries": null,
+            "max_pending": 8, "max_requests": 9, "max_requests_per_connection": 10, "max_retries": 11,
             "max_concurrent_streams": 13, "upgrade": true,
         },
         "outliers": {

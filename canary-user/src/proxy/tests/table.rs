@@ -75,7 +75,7 @@ fn a_dead_version_fails_or_spills() {
     assert_eq!(shares(&with(DeadVersion::Fail), 100), BTreeMap::from([("v1".into(), 90), ("v2".into(), 10)]));
     assert_eq!(shares(&with(DeadVersion::Spill), 100), BTreeMap::from([("v1".into(), 100)]));
     let table = with(DeadVersion::Fail);
-    assert_eq!(table.service(FRONTEND).unwrap().version("v2").unwrap().next(), None);
+    assert_eq!(table.service(FRONTEND).unwrap().version("v2").unwrap().next().map(|it| it.address), None);
 }
 
 #[test]
@@ -101,7 +101,9 @@ fn endpoints_take_turns_by_weight() {
     let turns = |table: &RouteTable, n: u32| {
         let mut turns = BTreeMap::<_, u32>::new();
         for _ in 0..n {
-            *turns.entry(table.service(FRONTEND).unwrap().version("v1").unwrap().next().unwrap()).or_default() += 1;
+            *turns
+                .entry(table.service(FRONTEND).unwrap().version("v1").unwrap().next().unwrap().address)
+                .or_default() += 1;
         }
         turns.into_values().collect::<Vec<_>>()
     };
