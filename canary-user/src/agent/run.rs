@@ -199,10 +199,10 @@ impl Running {
         let router = api::router(handle.clone());
         tasks.push(runtime.spawn(api::socket::serve(listener, policy, router, stopped.clone())));
         if let Some(listener) = metrics {
-            let (agent, requests) = (handle.clone(), proxy.routes());
+            let (agent, balanced) = (handle.clone(), proxy.routes());
             tasks.push(runtime.spawn(async move {
                 let stop = async move { api::socket::stopped(&mut stopped).await };
-                if let Err(error) = telemetry::server::serve(listener, agent, requests, stop).await {
+                if let Err(error) = telemetry::server::serve(listener, agent, balanced, stop).await {
                     tracing::error!(%error, "the metrics listener ended");
                 }
             }));

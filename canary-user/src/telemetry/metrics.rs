@@ -11,6 +11,7 @@ use crate::{
     proxy::{
         answers::Answers,
         counts::{Count, CountKey},
+        table::Ejections,
     },
     state::{Protocol, ServiceId},
     telemetry::deviation,
@@ -61,6 +62,8 @@ metrics! {
     RETRIES = Counter "canary_request_retries_total": "Attempts after the first one by service, rule and version.";
     LEFT = Counter "canary_left_packets_total": "Packets that were left alone, by reason.";
     ENDPOINTS = Gauge "canary_endpoints": "Endpoints by service, version and state.";
+    EJECTIONS = Counter "canary_endpoint_ejections_total": "How often the proxy ejected an endpoint for its errors, by service, version and endpoint; only where a policy asks for outlier detection.";
+    EJECTED = Gauge "canary_endpoint_ejected": "1 while the endpoint is ejected, else 0.";
     INTENDED = Gauge "canary_weight_intended": "Weight that the configuration wants, by service, rule and version.";
     PROGRAMMED = Gauge "canary_weight_programmed": "Weight that the kernel's maps hold, by service, rule and version.";
     DEVIATION = Gauge "canary_split_deviation_flows": "Largest difference between the flows of a version and its share of the split since its weights were last changed.";
@@ -75,10 +78,21 @@ metrics! {
 
 /// Writes all metrics.
 #[must_use]
-pub fn text(view: &View, counters: &Counters, requests: &[(CountKey, Count, Answers)]) -> String {
+pub fn text(
+    view: &View,
+    counters: &Counters,
+    requests: &[(CountKey, Count, Answers)],
+    ejections: &[Ejections],
+) -> String {
     let mut page = Page::default();
     traffic(&mut page, view, counters);
     requests::fill(&mut page, requests);
+    for of in ejections {
+        let (service, endpoint) = (of.service.to_string(), of.endpoint.to_string());
+        let labels = [("service", service.as_str()), ("version", &of.version), ("endpoint", &endpoint)];
+        page.count(EJECTIONS, &labels, of.total);
+        page.count(EJECTED, &labels, u64::from(of.out));
+    }
     splits(&mut page, view, counters);
     agent(&mut page, view);
     page.finish()
@@ -267,7 +281,7 @@ mod tests {
         kernel.inside().flows = flows.iter().map(|&(name, flows)| (name.to_owned(), flows)).collect();
         let state = std::sync::Arc::new(state);
         let view = View { intended: state.clone(), in_force: state, phase: Phase::Ready, ..View::default() };
-        text(&view, &kernel.counters().unwrap(), &[])
+        text(&view, &kernel.counters().unwrap(), &[], &[])
     }
 
     #[test]

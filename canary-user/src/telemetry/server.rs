@@ -41,18 +41,18 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, MetricsError> {
 pub async fn serve(
     listener: TcpListener,
     agent: Handle,
-    requests: Routes,
+    balanced: Routes,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let router = Router::new().route("/metrics", get(page)).with_state((agent, requests));
+    let router = Router::new().route("/metrics", get(page)).with_state((agent, balanced));
     axum::serve(listener, router).with_graceful_shutdown(stop).await
 }
 
-async fn page(State((agent, requests)): State<(Handle, Routes)>) -> Response {
+async fn page(State((agent, balanced)): State<(Handle, Routes)>) -> Response {
     match agent.ask(Ask::Counters).await {
         Ok(Ok((counters, view))) => {
             let head = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-            (head, metrics::text(&view, &counters, &requests.requests())).into_response()
+            (head, metrics::text(&view, &counters, &balanced.requests(), &balanced.ejections())).into_response()
         }
         Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
         Err(stopped) => (StatusCode::SERVICE_UNAVAILABLE, format!("{stopped}\n")).into_response(),
