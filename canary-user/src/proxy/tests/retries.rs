@@ -272,3 +272,31 @@ async fn a_failing_version_is_not_flooded() {
     assert!((3..30).contains(&count.retries), "{count:?}");
     assert_eq!(count.flags[Flag::UF.index()], 20);
 }
+
+#[tokio::test]
+async fn a_versions_policy_may_allow_no_more_of_them_and_sees_each_attempt() {
+    use super::balance::{outliers, with};
+    use crate::state::{Balancing, ConnectionPool, OutlierDetection, TrafficPolicy};
+    let (bad, asked) = numbered(|_| status(503)).await;
+    let mut rule = rule(route(&[("v1", 1)]));
+    rule.policy.retries = Some(on(&[RetryOn::GatewayError]));
+    let of = |max_retries| TrafficPolicy {
+        balancing: Balancing::Random,
+        connections: ConnectionPool { max_retries, ..ConnectionPool::default() },
+        outliers: Some(OutlierDetection { consecutive_5xx: 4, ..outliers() }),
+        ..TrafficPolicy::default()
+    };
+    let wanted = |max_retries| with(state(vec![rule.clone()], &[("v1", at(bad))]), of(max_retries));
+    let table = crate::proxy::table::RouteTable::build(&wanted(Some(1)), None);
+    let version = table.service(super::fixture::FRONTEND).unwrap().version("v1").unwrap();
+    let first = version.retry();
+    assert!(first.is_ok() && version.retry().is_err());
+    drop(first);
+    assert!(version.retry().is_ok());
+    // Three attempts, three errors; the next request's first one ejects the only endpoint.
+    let proxy = proxy(&wanted(Some(1))).await;
+    ask(&proxy, "GET", "").await;
+    assert_eq!((asked.load(Relaxed), proxy.table.borrow().ejections()[0].out), (3, false));
+    ask(&proxy, "GET", "").await;
+    assert!(proxy.table.borrow().ejections()[0].out);
+}
