@@ -258,13 +258,13 @@ async fn nobody_is_left() {
 async fn a_cookie_comes_with_the_answer() {
     let key = HashKey::Cookie { name: "user".into(), path: "/".into(), ttl_seconds: Some(60) };
     let policy = TrafficPolicy { balancing: Balancing::Hash { key, table_size: 65_537 }, ..TrafficPolicy::default() };
-    let both = [named("one").await, named("two").await];
+    let both = [named("one").await, named("other").await];
     let proxy = with_policy(&both, policy).await;
     let mut client = Raw::to(&proxy).await;
     client.say("GET / HTTP/1.1\r\nHost: web\r\n\r\n").await;
     let head = client.hear("\r\n\r\n").await;
     let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
-    let first = client.hear(if head.contains("length: 3") { "e" } else { "o" }).await;
+    let first = client.hear(if head.contains("length: 3") { "one" } else { "other" }).await;
     for _ in 0..5 {
         let mut again = Raw::to(&proxy).await;
         let pair = cookie.split(';').next().unwrap();
