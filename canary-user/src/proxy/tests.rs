@@ -1,6 +1,6 @@
 //! The proxy with real servers and clients, and its parts by themselves.
-mod client_hello;
 mod balance;
+mod client_hello;
 mod cors;
 mod faults;
 mod fixture;
