@@ -15,4 +15,5 @@ pub mod model;
 pub mod proxy;
 pub mod source;
 pub mod state;
+mod stop;
 pub mod telemetry;

@@ -178,6 +178,15 @@ impl fmt::Display for Protocol {
     }
 }
 
+#[cfg(test)]
+impl ServiceId {
+    /// One of the namespace `default`, for TCP over IPv4.
+    pub(crate) fn tcp(name: &str, port: u16) -> Self {
+        let namespace = "default".to_owned();
+        Self { namespace, name: name.to_owned(), port, protocol: Protocol::Tcp, family: Family::Ipv4 }
+    }
+}
+
 impl fmt::Display for ServiceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let six = if self.family == Family::Ipv6 { "6" } else { "" };

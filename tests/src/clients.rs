@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     agent::Agent,
     cleanup::{Directory, Running},
-    resources::Endpoint,
+    resources::{Endpoint, replace},
     story::Story,
 };
 
@@ -67,10 +67,8 @@ impl Further {
     /// # Errors
     /// When that does not happen; with the agent's log.
     pub fn publish(&self, agent: &Agent, story: &Story, routes: &str) -> Result<()> {
-        let file = agent.config().join(format!("{}.yaml", self.name));
         let text = format!("{}---\n{routes}", self.objects(&story.endpoints()));
-        std::fs::write(file.with_extension("new"), text)?;
-        std::fs::rename(file.with_extension("new"), file)?;
+        replace(&agent.config().join(format!("{}.yaml", self.name)), &text)?;
         let started = Instant::now();
         while !agent.call(&["get", "versions", "-o", "json"])?.contains(&format!("\"default/{}", self.name)) {
             ensure!(started.elapsed() < Duration::from_secs(20), "{} is not there: {}", self.name, agent.log());

@@ -1,15 +1,15 @@
 //! The focused canary: the blog's second VirtualService, unchanged, on real servers. Who sees v2 is decided by a cookie.
 use std::{
-    io::{Read, Write},
+    io::Write,
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::{
     agent::{Agent, EndpointState},
-    resources::{Extras, PORT, SUBSETS, write_endpoints, write_service},
+    resources::{Extras, PORT, SUBSETS, replace, write_endpoints, write_service},
     server::Hello,
     story::{Hook, Story},
     tally::{Tally, Weights},
@@ -71,15 +71,7 @@ fn ask(target: SocketAddr, headers: &str, requests: usize) -> Result<Vec<Hello>>
         let request =
             format!("GET /hello HTTP/1.1\r\nHost: helloworld:{PORT}\r\n{headers}Connection: {ending}\r\n\r\n");
         stream.write_all(request.as_bytes())?;
-        let mut answer = Vec::new();
-        while !answer.windows(6).any(|it| it == b"Hello ") || !answer.ends_with(b"\n") {
-            let mut buffer = [0; 1_024];
-            let read = stream.read(&mut buffer)?;
-            ensure!(read > 0, "closed early: {}", String::from_utf8_lossy(&answer));
-            answer.extend(buffer.iter().take(read));
-        }
-        let text = String::from_utf8(answer)?;
-        answers.push(Hello::read(text.rsplit("\r\n").next().unwrap_or_default())?);
+        answers.push(Hello::receive(&mut stream)?);
     }
     Ok(answers)
 }
@@ -103,9 +95,7 @@ pub fn tally(story: &Story, target: SocketAddr, headers: &str, connections: u32,
 /// # Errors
 /// When the directory cannot be written.
 pub fn write_routes(agent: &Agent, routes: &str) -> Result<()> {
-    let file = agent.config().join("routes.yaml");
-    std::fs::write(file.with_extension("new"), format!("{routes}{SUBSETS}"))?;
-    Ok(std::fs::rename(file.with_extension("new"), file)?)
+    replace(&agent.config().join("routes.yaml"), &format!("{routes}{SUBSETS}"))
 }
 
 /// Story and agent with a proxy, with these routes in force.

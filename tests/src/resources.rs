@@ -54,7 +54,7 @@ pub fn write_endpoints(directory: &Path, endpoints: &[Endpoint]) -> Result<()> {
 }
 
 /// Replaces a file in one step, as editors and `kubectl`-like tools do.
-fn replace(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn replace(path: &Path, text: &str) -> Result<()> {
     let new = path.with_extension("new");
     fs::write(&new, text).with_context(|| new.display().to_string())?;
     fs::rename(&new, path).with_context(|| path.display().to_string())

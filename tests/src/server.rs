@@ -1,7 +1,10 @@
 //! helloworld: a small HTTP/1.1 server, and a UDP echo on the same port, that say which version answers.
-use std::net::{Ipv6Addr, SocketAddr};
+use std::{
+    io::Read,
+    net::{Ipv6Addr, SocketAddr},
+};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -34,6 +37,24 @@ impl Hello {
         let parts = text.trim().strip_prefix("Hello version: ").and_then(|rest| rest.split_once(", instance: "));
         let Some((version, instance)) = parts else { bail!("not a hello: {text:?}") };
         Ok(Self { version: version.to_owned(), instance: instance.to_owned() })
+    }
+
+    /// Waits for the answer to a request on a connection that may go on.
+    ///
+    /// # Errors
+    /// When it ends early, or says something else.
+    pub fn receive(from: &mut impl Read) -> Result<Self> {
+        let mut answer = Vec::new();
+        let mut buffer = [0; 1_024];
+        // The text behind the head is a line of its own.
+        while !answer.windows(6).any(|it| it == b"Hello ") || !answer.ends_with(b"\n") {
+            let read = from.read(&mut buffer)?;
+            ensure!(read > 0, "closed early: {}", String::from_utf8_lossy(&answer));
+            answer.extend(buffer.iter().take(read));
+        }
+        let text = String::from_utf8(answer)?;
+        ensure!(text.starts_with("HTTP/1.1 200 "), "answer {text:?}");
+        Self::read(text.rsplit("\r\n").next().unwrap_or_default())
     }
 }
 
@@ -117,6 +138,10 @@ mod tests {
         assert_eq!(hello.text(), "Hello version: v1, instance: helloworld-v1-1\n");
         assert_eq!(Hello::read(&hello.text()).unwrap(), hello);
         assert!(Hello::read("HTTP/1.1 503").is_err());
+        let answer = |status: &str| format!("HTTP/1.1 {status}\r\nserver: x\r\n\r\n{}", hello.text());
+        assert_eq!(Hello::receive(&mut answer("200 OK").as_bytes()).unwrap(), hello);
+        assert!(Hello::receive(&mut answer("503 Service Unavailable").as_bytes()).is_err());
+        assert!(Hello::receive(&mut &answer("200 OK").as_bytes()[..30]).is_err());
     }
 
     #[test]

@@ -36,7 +36,7 @@ enum Task {
     Test(test::Options),
     /// Formatting, clippy, licences, documentation, tidiness
     Ci,
-    /// Nanoseconds per packet of the kernel programs
+    /// Nanoseconds per packet of the kernel programs; `bench http`: microseconds per request, beside other balancers
     Bench(bench::Options),
     /// Arrows between modules, length of files, first sentences
     Tidy,

@@ -15,7 +15,7 @@ use crate::{
     },
     diagnostic::Origin,
     source::Object,
-    state::{Choosing, DeadVersion, Family, Frontend, Protocol, Rule, Service, ServiceId, Split, State, Version},
+    state::{Choosing, DeadVersion, Frontend, Protocol, Rule, Service, ServiceId, Split, State, Version},
 };
 
 /// What a test may look at and change while the agent has the kernel.
@@ -194,13 +194,7 @@ impl Kernel for FakeKernel {
 
 /// `default/helloworld:5000/tcp`.
 pub(crate) fn helloworld() -> ServiceId {
-    ServiceId {
-        namespace: "default".into(),
-        name: "helloworld".into(),
-        port: 5000,
-        protocol: Protocol::Tcp,
-        family: Family::Ipv4,
-    }
+    ServiceId::tcp("helloworld", 5000)
 }
 
 /// helloworld at 10.96.0.10 with one rule, `http[0]`, and one endpoint a version.

@@ -201,7 +201,7 @@ impl Running {
         if let Some(listener) = metrics {
             let (agent, balanced) = (handle.clone(), proxy.routes());
             tasks.push(runtime.spawn(async move {
-                let stop = async move { api::socket::stopped(&mut stopped).await };
+                let stop = async move { crate::stop::stopped(&mut stopped).await };
                 if let Err(error) = telemetry::server::serve(listener, agent, balanced, stop).await {
                     tracing::error!(%error, "the metrics listener ended");
                 }

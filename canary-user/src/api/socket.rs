@@ -24,6 +24,7 @@ use crate::{
         error::ApiError,
         peer::{self, Peer, Policy},
     },
+    stop::{self, stopped},
 };
 
 /// Connections at a time; more wait.
@@ -133,22 +134,9 @@ async fn connection(stream: UnixStream, policy: &Policy, router: Router, mut sto
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD);
     let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    let mut served = std::pin::pin!(served);
-    let ended = tokio::select! {
-        ended = served.as_mut() => ended,
-        () = stopped(&mut stop) => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
-    };
-    if let Err(error) = ended {
+    if let Err(error) = stop::serve(served, http1::Connection::graceful_shutdown, &mut stop).await {
         tracing::debug!(%error, uid = peer.uid, "connection ended badly");
     }
-}
-
-/// An error means that the agent is gone, which is a stop too.
-pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 fn refuse(peer: Peer) -> ApiError {

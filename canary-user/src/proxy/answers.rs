@@ -32,7 +32,7 @@ pub const BOUNDS_MS: [f64; 19] = [
     1_800_000.0,
     3_600_000.0,
 ];
-/// Statuses that an endpoint's answer can have: 100 to 599.
+/// Statuses that have a counter at hand: 100 to 599.
 const STATUSES: usize = 500;
 
 /// Answers as they were at some time.
@@ -63,8 +63,8 @@ impl Answers {
 #[derive(Debug)]
 pub(super) struct Tally {
     plain: [AtomicU64; STATUSES],
-    /// Seldom, so that a lock does no harm.
-    flagged: Mutex<BTreeMap<(u16, Flag), u64>>,
+    /// All others. They are seldom, so that a lock does no harm.
+    others: Mutex<BTreeMap<(u16, Option<Flag>), u64>>,
     buckets: [AtomicU64; BOUNDS_MS.len() + 1],
     microseconds: AtomicU64,
 }
@@ -73,7 +73,7 @@ impl Default for Tally {
     fn default() -> Self {
         Self {
             plain: [const { AtomicU64::new(0) }; STATUSES],
-            flagged: Mutex::default(),
+            others: Mutex::default(),
             buckets: [const { AtomicU64::new(0) }; BOUNDS_MS.len() + 1],
             microseconds: AtomicU64::new(0),
         }
@@ -83,11 +83,12 @@ impl Default for Tally {
 impl Tally {
     /// An answer was made; status 0 when nobody waited for one.
     pub(super) fn answered(&self, status: u16, flag: Option<Flag>) {
-        if let Some(flag) = flag {
-            let mut flagged = self.flagged.lock().unwrap_or_else(PoisonError::into_inner);
-            *flagged.entry((status, flag)).or_default() += 1;
-        } else if let Some(count) = usize::from(status).checked_sub(100).and_then(|at| self.plain.get(at)) {
+        let plain = usize::from(status).checked_sub(100).filter(|_| flag.is_none());
+        if let Some(count) = plain.and_then(|at| self.plain.get(at)) {
             count.fetch_add(1, Relaxed);
+        } else {
+            let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+            *others.entry((status, flag)).or_default() += 1;
         }
     }
 
@@ -103,10 +104,10 @@ impl Tally {
 
     pub(super) fn read(&self) -> Answers {
         let plain = (100..).zip(&self.plain).map(|(status, count)| ((status, None), count.load(Relaxed)));
-        let flagged = self.flagged.lock().unwrap_or_else(PoisonError::into_inner);
-        let flagged = flagged.iter().map(|((status, flag), count)| ((*status, Some(*flag)), *count));
+        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = others.iter().map(|(code, count)| (*code, *count));
         Answers {
-            codes: plain.filter(|(_, count)| *count > 0).chain(flagged).collect(),
+            codes: plain.filter(|(_, count)| *count > 0).chain(others).collect(),
             buckets: self.buckets.each_ref().map(|bucket| bucket.load(Relaxed)),
             took: Duration::from_micros(self.microseconds.load(Relaxed)),
         }

@@ -1,4 +1,5 @@
-//! A connection whose first bytes were looked at: they are read again, by whoever speaks its protocol.
+//! A connection whose first bytes may be looked at: they are read again, by whoever speaks its protocol. What is written
+//! to it in small pieces goes out together.
 use std::{
     cell::RefCell,
     io,

@@ -49,34 +49,40 @@ pub struct Count {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     requests: AtomicU64,
-    classes: [AtomicU64; 5],
-    flags: [AtomicU64; Flag::ALL.len()],
+    /// Flags that came beside an answer or beside another one.
+    notes: [AtomicU64; Flag::ALL.len()],
     pub(super) retries: Budget,
     answers: answers::Tally,
 }
 
 impl Tally {
-    fn read(&self) -> Count {
-        Count {
+    fn read(&self) -> (Count, Answers) {
+        let answers = self.answers.read();
+        let mut count = Count {
             requests: self.requests.load(Relaxed),
-            classes: self.classes.each_ref().map(|it| it.load(Relaxed)),
-            flags: self.flags.each_ref().map(|it| it.load(Relaxed)),
+            classes: [0; 5],
+            flags: self.notes.each_ref().map(|it| it.load(Relaxed)),
             retries: self.retries.spent(),
+        };
+        for ((status, flag), answers) in &answers.codes {
+            let class = usize::from(status / 100).checked_sub(1).and_then(|class| count.classes.get_mut(class));
+            let flag = flag.and_then(|flag| count.flags.get_mut(flag.index()));
+            class.into_iter().chain(flag).for_each(|it| *it += answers);
         }
+        (count, answers)
     }
 
-    /// Counts a flag.
+    /// Counts a flag that is not an answer's own.
     pub(super) fn note(&self, flag: Flag) {
-        if let Some(flag) = self.flags.get(flag.index()) {
-            flag.fetch_add(1, Relaxed);
+        if let Some(note) = self.notes.get(flag.index()) {
+            note.fetch_add(1, Relaxed);
         }
     }
 
     /// Requests that are not answered yet: adding up is for those who seldom ask.
     pub(super) fn open(&self) -> u64 {
-        let Count { requests, classes, flags, .. } = self.read();
-        let ended = classes.iter().chain(flags.get(Flag::DC.index())).sum();
-        requests.saturating_sub(ended)
+        let ended = self.answers.read().codes.values().sum();
+        self.requests.load(Relaxed).saturating_sub(ended)
     }
 }
 
@@ -98,12 +104,15 @@ impl Counts {
 
     /// All counts, in the order of their keys.
     pub(super) fn snapshot(&self) -> Vec<(CountKey, Count)> {
-        self.0.iter().map(|(key, tally)| (key.clone(), tally.read())).collect()
+        self.in_detail().map(|(key, count, _)| (key.clone(), count)).collect()
     }
 
     /// The same with answers by status and time.
-    pub(super) fn in_detail(&self) -> Vec<(CountKey, Count, Answers)> {
-        self.0.iter().map(|(key, tally)| (key.clone(), tally.read(), tally.answers.read())).collect()
+    pub(super) fn in_detail(&self) -> impl Iterator<Item = (&CountKey, Count, Answers)> {
+        self.0.iter().map(|(key, tally)| {
+            let (count, answers) = tally.read();
+            (key, count, answers)
+        })
     }
 }
 
@@ -132,13 +141,6 @@ impl OnTheWay {
     /// The head of its answer is there. What is left goes with the answer's body: it ends with it.
     pub(super) fn answered(mut self, status: StatusCode, flag: Option<Flag>) -> Option<Ending> {
         let tally = self.tally.take()?;
-        let class = usize::from(status.as_u16() / 100).checked_sub(1);
-        if let Some(class) = class.and_then(|class| tally.classes.get(class)) {
-            class.fetch_add(1, Relaxed);
-        }
-        if let Some(flag) = flag {
-            tally.note(flag);
-        }
         tally.answers.answered(status.as_u16(), flag);
         Some(Ending { tally, began: self.began })
     }
@@ -147,7 +149,6 @@ impl OnTheWay {
 impl Drop for OnTheWay {
     fn drop(&mut self) {
         if let Some(tally) = &self.tally {
-            tally.note(Flag::DC);
             tally.answers.answered(0, Some(Flag::DC));
             tally.answers.took(self.began.elapsed());
         }

@@ -319,13 +319,7 @@ mod tests {
 
     #[test]
     fn there_are_only_so_many_copies() {
-        let id = crate::state::ServiceId {
-            namespace: "default".into(),
-            name: "web".into(),
-            port: 80,
-            protocol: crate::state::Protocol::Tcp,
-            family: crate::state::Family::Ipv4,
-        };
+        let id = crate::state::ServiceId::tcp("web", 80);
         let portion = Portion::new(crate::state::Percentage::ALL, &id, "http[0]", "mirror");
         let mirror = Mirror::new("v2".into(), portion, None, Arc::default());
         let places: Vec<Place> = std::iter::from_fn(|| mirror.place()).collect();

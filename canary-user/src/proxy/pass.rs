@@ -27,7 +27,7 @@ use super::{
     table::{Endpoints, Service},
     upstream::{CONNECT, connect},
 };
-use crate::api::socket::stopped;
+use crate::stop::stopped;
 
 /// Endpoints that are tried before a connection fails.
 const ATTEMPTS: usize = 3;

@@ -32,17 +32,10 @@ impl Portion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{Family, Protocol};
 
     #[test]
     fn a_portion_is_exact_at_every_moment() {
-        let id = ServiceId {
-            namespace: "default".into(),
-            name: "web".into(),
-            port: 80,
-            protocol: Protocol::Tcp,
-            family: Family::Ipv4,
-        };
+        let id = ServiceId::tcp("web", 80);
         for parts in [0, 1, 2_500, 333_333, 500_000, 999_999, 1_000_000] {
             let portion = Portion::new(Percentage::from_millionths(parts), &id, "http[0]", "delay");
             let mut taken = 0_u32;

@@ -1,5 +1,5 @@
 //! The listener: connections, what is spoken on them, and their end.
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::{
     server::conn::{http1, http2},
@@ -22,7 +22,7 @@ use super::{
     upstream::Pool,
     wire::{Control, Limits, Wire},
 };
-use crate::api::socket::stopped;
+use crate::stop::{self, stopped};
 
 /// Most headers of a request.
 pub(super) const HEADERS: usize = 100;
@@ -164,14 +164,7 @@ async fn take_turns(
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(wire), service)
         .with_upgrades();
-    let mut served = pin!(served);
-    tokio::select! {
-        ended = served.as_mut() => ended?,
-        () = stopped(&mut stop) => {
-            served.as_mut().graceful_shutdown();
-            served.await?;
-        }
-    }
+    stop::serve(served, http1::UpgradeableConnection::graceful_shutdown, &mut stop).await?;
     connection.tunnel.run().await;
     Ok(())
 }
@@ -184,13 +177,5 @@ async fn multiplex(stream: Begun, connection: Arc<Connection>, mut stop: watch::
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX))
         .serve_connection(TokioIo::new(stream), service);
-    let mut served = pin!(served);
-    tokio::select! {
-        ended = served.as_mut() => ended?,
-        () = stopped(&mut stop) => {
-            served.as_mut().graceful_shutdown();
-            served.await?;
-        }
-    }
-    Ok(())
+    Ok(stop::serve(served, http2::Connection::graceful_shutdown, &mut stop).await?)
 }

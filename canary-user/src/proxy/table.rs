@@ -108,10 +108,12 @@ impl RouteTable {
         self.counts.snapshot()
     }
 
-    /// The same with answers by status and time.
+    /// What became of requests with answers by status and time; connections that are passed on are none.
     #[must_use]
-    pub fn in_detail(&self) -> Vec<(CountKey, Count, Answers)> {
-        self.counts.in_detail()
+    pub fn requests(&self) -> Vec<(CountKey, Count, Answers)> {
+        let known = |key: &CountKey| self.services.get(&key.service).is_some_and(|service| service.has_requests());
+        let found = self.counts.in_detail().filter(|(key, ..)| known(key));
+        found.map(|(key, count, answers)| (key.clone(), count, answers)).collect()
     }
 
     /// Whether there is a service with rules for connections that are passed on.

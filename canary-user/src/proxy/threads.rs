@@ -40,7 +40,7 @@ impl Routes {
     /// What became of requests so far, by service, rule and version.
     #[must_use]
     pub fn requests(&self) -> Vec<(CountKey, Count, Answers)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).borrow().in_detail()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).borrow().requests()
     }
 
     /// Ejections of endpoints; of no proxy none.

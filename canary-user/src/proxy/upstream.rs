@@ -27,8 +27,8 @@ use limited::Limited;
 
 mod limited;
 
-/// Longest time to connect.
-pub(super) const CONNECT: Duration = Duration::from_secs(5);
+/// Longest time to connect, if no policy says: Istio's default.
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
 /// Longest time that a connection is kept unused. Servers close theirs after 60 s and more.
 const IDLE: Duration = Duration::from_mins(1);
 /// Most connections kept unused, for each endpoint.
@@ -126,9 +126,8 @@ impl Kept {
             self.put();
             return;
         }
-        // The connection's task has not seen the end yet, or the client still sends.
         tokio::spawn(async move {
-            if matches!(timeout(LEFTOVER, self.sender.ready()).await, Ok(Ok(()))) {
+            if is_free(&mut self.sender).await {
                 self.put();
             }
         });
@@ -189,12 +188,7 @@ impl Pool {
             let again = repeatable(&request);
             match sender.try_send_request(request).await {
                 Ok(answer) => return Ok(self.lease(endpoint, sender, answer)),
-                // The endpoint may have closed the connection at the same time. Once more, if nothing was sent or it
-                // does no harm.
-                Err(mut error) => match error.take_message().or(again) {
-                    Some(unsent) => request = unsent,
-                    None => return Err(Unanswered { why: Failure::of(error.into_error()), unsent: None }),
-                },
+                Err(error) => request = once_more(error, again)?,
             }
         }
         let stream = match connect(endpoint, CONNECT).await {
@@ -205,11 +199,7 @@ impl Pool {
             Ok(both) => both,
             Err(error) => return Err(Unanswered::unsent(Failure::of(error), request)),
         };
-        tokio::spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, %endpoint, "endpoint's connection ended badly");
-            }
-        });
+        tokio::spawn(async move { ended(endpoint, connection.with_upgrades().await) });
         let answer = sender.try_send_request(request).await.map_err(Unanswered::of)?;
         Ok(self.lease(endpoint, sender, answer))
     }
@@ -247,10 +237,7 @@ impl Pool {
             let again = repeatable(&request);
             match sender.try_send_request(request).await {
                 Ok(answer) => return Ok(answer.map(|body| Body::passed(body, None))),
-                Err(mut error) => match error.take_message().or(again) {
-                    Some(unsent) => request = unsent,
-                    None => return Err(Unanswered { why: Failure::of(error.into_error()), unsent: None }),
-                },
+                Err(error) => request = once_more(error, again)?,
             }
         }
         let mut sender = match self.connect_shared(endpoint).await {
@@ -264,11 +251,7 @@ impl Pool {
     async fn connect_shared(&self, endpoint: SocketAddr) -> Result<http2::SendRequest<Body>, Failure> {
         let stream = connect(endpoint, CONNECT).await.map_err(Failure::Connect)?;
         let (sender, connection) = multiplexed(stream).await.map_err(Failure::of)?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, %endpoint, "endpoint's connection ended badly");
-            }
-        });
+        tokio::spawn(async move { ended(endpoint, connection.await) });
         // Requests that come at the same time may connect more than once; the first one to be there is the shared one,
         // and the others end with their requests.
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -283,6 +266,29 @@ impl Pool {
 impl Idle {
     fn usable(&self) -> bool {
         self.sender.is_ready() && self.since.elapsed() < IDLE
+    }
+}
+
+/// What is to be sent instead after a connection that was used before failed: the endpoint may have closed it at the
+/// same time. Once more, if nothing was sent, or if `again`, a copy, does no harm.
+fn once_more(
+    mut error: TrySendError<Request<Body>>,
+    again: Option<Request<Body>>,
+) -> Result<Request<Body>, Unanswered> {
+    let unsent = error.take_message().or(again);
+    unsent.ok_or_else(|| Unanswered { why: Failure::of(error.into_error()), unsent: None })
+}
+
+/// Whether a connection whose answer is complete becomes free: its task has not seen the end yet, or the client still
+/// sends.
+async fn is_free(sender: &mut http1::SendRequest<Body>) -> bool {
+    matches!(timeout(LEFTOVER, sender.ready()).await, Ok(Ok(())))
+}
+
+/// Says how a connection ended.
+fn ended(endpoint: SocketAddr, result: hyper::Result<()>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, %endpoint, "endpoint's connection ended badly");
     }
 }
 

@@ -9,17 +9,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     dataplane::plan::{Op, diff},
-    state::{Choosing, DeadVersion, Family, Frontend, Protocol, Rule as StateRule, Split as StateSplit, Version},
+    state::{Choosing, DeadVersion, Frontend, Protocol, Rule as StateRule, Split as StateSplit, Version},
 };
 
 fn id(name: &str) -> ServiceId {
-    ServiceId {
-        namespace: "default".into(),
-        name: name.into(),
-        port: 80,
-        protocol: Protocol::Tcp,
-        family: Family::Ipv4,
-    }
+    ServiceId::tcp(name, 80)
 }
 
 fn frontend(host: u8) -> Frontend {

@@ -30,8 +30,8 @@ use crate::{
         table::RouteTable,
     },
     state::{
-        Choosing, DeadVersion, Family, Frontend, HeaderChanges, Http, HttpAction, HttpDestination, HttpPolicy,
-        HttpRoute, HttpRule, Protocol, Rewrite, Service, ServiceId, State, Version,
+        Choosing, DeadVersion, Frontend, HeaderChanges, Http, HttpAction, HttpDestination, HttpPolicy, HttpRoute,
+        HttpRule, Protocol, Rewrite, Service, ServiceId, State, Version,
     },
 };
 
@@ -75,13 +75,7 @@ pub(super) fn split(v1: u32, v2: u32) -> HttpRule {
 }
 
 pub(super) fn state(rules: Vec<HttpRule>, versions: &[(&str, Version)]) -> State {
-    let id = ServiceId {
-        namespace: "default".into(),
-        name: "web".into(),
-        port: 80,
-        protocol: Protocol::Tcp,
-        family: Family::Ipv4,
-    };
+    let id = ServiceId::tcp("web", 80);
     let service = Service {
         rules: vec![],
         versions: versions.iter().map(|(name, version)| ((*name).into(), version.clone())).collect(),
@@ -205,19 +199,40 @@ impl Raw {
     }
 }
 
-/// Passes connections on to `behind`, and counts them.
-pub(super) async fn counting(behind: SocketAddr) -> (SocketAddr, Arc<AtomicU32>) {
+/// An address where nobody listens.
+pub(super) async fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// A server that closes each connection at once.
+pub(super) async fn rude() -> SocketAddr {
+    accepting(|_, _| async {}).await.0
+}
+
+/// Serves each connection with `each`, which counts what it wants to.
+pub(super) async fn accepting<F, R>(each: F) -> (SocketAddr, Arc<AtomicU32>)
+where
+    F: Fn(TcpStream, Arc<AtomicU32>) -> R + Send + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let front = listener.local_addr().unwrap();
-    let accepted = Arc::new(AtomicU32::new(0));
-    let counted = accepted.clone();
+    let address = listener.local_addr().unwrap();
+    let count = Arc::new(AtomicU32::new(0));
+    let counted = count.clone();
     tokio::spawn(async move {
-        loop {
-            let (mut near, _) = listener.accept().await.unwrap();
-            counted.fetch_add(1, Relaxed);
-            let mut far = TcpStream::connect(behind).await.unwrap();
-            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(each(stream, counted.clone()));
         }
     });
-    (front, accepted)
+    (address, count)
+}
+
+/// Passes connections on to `behind`, and counts them.
+pub(super) async fn counting(behind: SocketAddr) -> (SocketAddr, Arc<AtomicU32>) {
+    accepting(move |mut near, accepted| async move {
+        accepted.fetch_add(1, Relaxed);
+        let mut far = TcpStream::connect(behind).await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+    })
+    .await
 }

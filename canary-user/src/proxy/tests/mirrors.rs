@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::fixture::{Proxy, Raw, at, endpoints, proxy, route, rule, server, state, text};
+use super::fixture::{Proxy, Raw, at, endpoints, nobody, proxy, route, rude, rule, server, state, text};
 use crate::{
     proxy::{Flag, counts::Count},
     state::{Mirror, Percentage, Version},
@@ -107,11 +107,8 @@ async fn an_exact_share_is_copied() {
 
 #[tokio::test]
 async fn a_mirror_that_fails_or_hangs_is_not_felt() {
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let rude = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let rude_at = rude.local_addr().unwrap();
-    tokio::spawn(async move { while rude.accept().await.is_ok() {} });
-    for (version, flag) in [(at(closed), Flag::UF), (at(rude_at), Flag::UC), (endpoints(&[]), Flag::UH)] {
+    let failing = [(at(nobody().await), Flag::UF), (at(rude().await), Flag::UC), (endpoints(&[]), Flag::UH)];
+    for (version, flag) in failing {
         let proxy = mirrored(version, 1_000_000).await;
         assert_eq!(Raw::to(&proxy).await.get("/").await, (200, "web 0".into()), "{flag:?}");
         let count = copies(&proxy, |count| count.flags[flag.index()] == 1).await;

@@ -8,7 +8,7 @@ use tokio::{
 
 use super::{
     client_hello::asking,
-    fixture::{Proxy, Raw, at, endpoints, named, proxy, route, rule, state},
+    fixture::{Proxy, Raw, at, endpoints, named, nobody, proxy, route, rule, state},
 };
 use crate::{
     proxy::{Flag, counts::Count, table::RouteTable},
@@ -77,11 +77,6 @@ fn count(proxy: &Proxy, version: &str) -> Count {
 fn flagged(proxy: &Proxy, version: &str, flag: Flag) -> (u64, u64) {
     let count = count(proxy, version);
     (count.requests, count.flags[flag.index()])
-}
-
-/// An address where nobody listens.
-async fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 #[tokio::test]

@@ -11,9 +11,9 @@ use std::{
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, Response, StatusCode, body::Bytes, body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
-use super::fixture::{Proxy, Raw, at, endpoints, proxy, route, rule, server, state, text};
+use super::fixture::{Proxy, Raw, accepting, at, endpoints, nobody, proxy, route, rule, server, state, text};
 use crate::{
     proxy::{Flag, counts::Count},
     state::{Retries, RetryOn, Version},
@@ -32,10 +32,6 @@ async fn retrying(retries: Retries, version: Version) -> Proxy {
 
 fn count(proxy: &Proxy) -> Count {
     proxy.table.borrow().counts().into_iter().find(|(key, _)| key.version == "v1").unwrap().1
-}
-
-async fn closed() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 /// Answers the `n`-th request, from 1, with what `reply` makes of `n`.
@@ -59,18 +55,12 @@ fn status(status: u16) -> Response<String> {
 
 /// Takes a request, and ends the connection instead of an answer.
 async fn rude() -> (SocketAddr, Arc<AtomicU32>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let asked = Arc::new(AtomicU32::new(0));
-    let counted = asked.clone();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            stream.readable().await.unwrap();
-            let _ = stream.try_read(&mut [0; 4_096]);
-            counted.fetch_add(1, Relaxed);
-        }
-    });
-    (address, asked)
+    accepting(|stream, asked| async move {
+        stream.readable().await.unwrap();
+        let _ = stream.try_read(&mut [0; 4_096]);
+        asked.fetch_add(1, Relaxed);
+    })
+    .await
 }
 
 async fn ask(proxy: &Proxy, method: &str, body: &str) -> String {
@@ -88,7 +78,7 @@ async fn who_cannot_be_connected_to_is_passed_over() {
         let body = request.into_body().collect().await.unwrap().to_bytes();
         text(format!("{attempt} {}", String::from_utf8_lossy(&body)))
     });
-    let version = endpoints(&[&closed().await.to_string(), &live.await.to_string()]);
+    let version = endpoints(&[&nobody().await.to_string(), &live.await.to_string()]);
     let proxy = retrying(Retries::default(), version).await;
     let mut further = 0;
     for _ in 0..10 {
@@ -204,27 +194,18 @@ async fn those_that_failed_are_avoided() {
 
 /// Refuses the first streams of each connection, then says by gRPC that it is not there, then answers.
 async fn refusing(refuse: u32) -> (SocketAddr, Arc<AtomicU32>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let asked = Arc::new(AtomicU32::new(0));
-    let counted = asked.clone();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let counted = counted.clone();
-            tokio::spawn(async move {
-                let mut connection = h2::server::handshake(stream).await.unwrap();
-                while let Some(Ok((_, mut respond))) = connection.accept().await {
-                    if counted.fetch_add(1, Relaxed) < refuse {
-                        respond.send_reset(h2::Reason::REFUSED_STREAM);
-                        continue;
-                    }
-                    let answer = Response::builder().header("grpc-status", "14").body(()).unwrap();
-                    respond.send_response(answer, true).unwrap();
-                }
-            });
+    accepting(move |stream, asked| async move {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            if asked.fetch_add(1, Relaxed) < refuse {
+                respond.send_reset(h2::Reason::REFUSED_STREAM);
+                continue;
+            }
+            let answer = Response::builder().header("grpc-status", "14").body(()).unwrap();
+            respond.send_response(answer, true).unwrap();
         }
-    });
-    (address, asked)
+    })
+    .await
 }
 
 async fn ask_http2(proxy: &Proxy, method: &str) -> Response<Incoming> {
@@ -259,7 +240,7 @@ async fn refused_streams_and_grpc_statuses() {
 #[tokio::test]
 async fn a_failing_version_is_not_flooded() {
     let proxy =
-        Arc::new(retrying(Retries { backoff_ms: 300, ..on(&[RetryOn::ConnectFailure]) }, at(closed().await)).await);
+        Arc::new(retrying(Retries { backoff_ms: 300, ..on(&[RetryOn::ConnectFailure]) }, at(nobody().await)).await);
     let clients = (0..20).map(|_| {
         let proxy = proxy.clone();
         tokio::spawn(async move { ask(&proxy, "GET", "").await })

@@ -7,9 +7,8 @@ use hyper::{
     Request, Response, StatusCode,
     body::{Bytes, Frame, Incoming},
 };
-use tokio::net::TcpListener;
 
-use super::fixture::{Raw, at, endpoints, named, proxy, route, rule, server, split, state, text};
+use super::fixture::{Raw, at, endpoints, named, nobody, proxy, route, rude, rule, server, split, state, text};
 use crate::{
     proxy::Flag,
     state::{HeaderOperations, HttpAction, Redirect, RequestMatch, RewritePart, State, Text, UriRegexRewrite},
@@ -107,16 +106,12 @@ async fn requests_and_answers_are_changed_on_the_way() {
 
 #[tokio::test]
 async fn failures_have_their_status_and_flag() {
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let silent = server(false, |_| async {
         tokio::time::sleep(Duration::from_mins(1)).await;
         text("late")
     });
-    let rude = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let rude_at = rude.local_addr().unwrap();
-    tokio::spawn(async move { while rude.accept().await.is_ok() {} });
-    let versions =
-        [("none", endpoints(&[])), ("closed", at(closed)), ("silent", at(silent.await)), ("rude", at(rude_at))];
+    let (closed, rude) = (nobody().await, rude().await);
+    let versions = [("none", endpoints(&[])), ("closed", at(closed)), ("silent", at(silent.await)), ("rude", at(rude))];
     let rules = ["none", "closed", "silent", "rude", "unknown"].map(|name| {
         let mut it = rule(route(&[(name, 1)]));
         it.name = name.into();
@@ -203,7 +198,7 @@ async fn requests_are_counted_by_code_and_time() {
         client.say(&format!("GET {path} HTTP/1.1\r\nHost: web\r\n\r\n")).await;
         client.hear("end\r\n0\r\n\r\n").await;
     }
-    let all = proxy.table.borrow().in_detail();
+    let all = proxy.table.borrow().requests();
     let (_, count, answers) = all.iter().find(|(key, ..)| key.version == "v1").unwrap();
     assert_eq!(count.requests, 3);
     assert_eq!(answers.codes, [((200, None), 2), ((418, None), 1)].into());

@@ -2,7 +2,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -17,10 +17,10 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
 
-use super::fixture::{Raw, Reply, at, counting, named, proxy, route, rule, server, state, text};
+use super::fixture::{Raw, Reply, accepting, at, counting, named, proxy, route, rule, server, state, text};
 use crate::state::State;
 
 fn to_v1(endpoint: std::net::SocketAddr) -> State {
@@ -153,22 +153,15 @@ async fn http2_reaches_the_endpoint_with_trailers() {
 
 #[tokio::test]
 async fn a_stale_connection_is_tried_once_more_when_it_does_no_harm() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = listener.local_addr().unwrap();
-    let connections = Arc::new(AtomicU32::new(0));
-    let counted = connections.clone();
     // Answers the first request of a connection, and closes it when the second one comes.
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            counted.fetch_add(1, Relaxed);
-            tokio::spawn(async move {
-                let mut buffer = [0; 4096];
-                let _ = stream.read(&mut buffer).await;
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
-                let _ = stream.read(&mut buffer).await;
-            });
-        }
-    });
+    let (endpoint, connections) = accepting(|mut stream, connections| async move {
+        connections.fetch_add(1, Relaxed);
+        let mut buffer = [0; 4096];
+        let _ = stream.read(&mut buffer).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        let _ = stream.read(&mut buffer).await;
+    })
+    .await;
     let proxy = proxy(&to_v1(endpoint)).await;
     let mut client = Raw::to(&proxy).await;
     assert_eq!(client.get("/").await, (200, "ok".into()));
@@ -245,9 +238,9 @@ async fn first_bytes_may_come_in_pieces() {
     }
 }
 
-/// The last answer of a connection goes out with the end of the stream, and nothing waits for a second packet.
+/// The last answer of a connection goes out with the end of the stream.
 #[tokio::test]
-async fn the_last_answer_is_not_held_back() {
+async fn the_last_answer_comes_whole() {
     let large = vec![b'x'; 1 << 20];
     let body = large.clone();
     let endpoint = server(false, move |request: Request<Incoming>| {

@@ -14,22 +14,16 @@ use hyper::{
     body::Incoming,
     client::conn::{http1, http2},
 };
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout},
-};
+use tokio::{sync::Notify, time::Instant};
 
-use super::{Failure, IDLE, LEFTOVER, Unanswered, connect, multiplexed, repeatable, single};
+use super::{CONNECT, Failure, IDLE, Unanswered, connect, ended, is_free, multiplexed, once_more, repeatable, single};
 use crate::proxy::{
     body::Body,
     endpoint::{Chosen, Held, Kind, Seen, Ticket, Usage},
 };
-use line::{Line, Sender, ended, keep_alive, upgrade};
+use line::{Line, Sender, keep_alive, upgrade};
 
 mod line;
-
-/// Longest time to connect, if the policy does not say: Istio's default.
-const CONNECT: Duration = Duration::from_secs(10);
 
 /// Connections by endpoint.
 #[derive(Debug)]
@@ -139,17 +133,11 @@ impl Limited {
             let sender = lease.sender.insert(sender);
             match sender.try_send(request).await {
                 Ok(answer) => return Ok(lease.carry(answer)),
-                Err(error) => {
-                    let Unanswered { why, unsent } = Unanswered::of(error);
-                    // The endpoint may have closed a connection that was used before at the same time.
-                    match unsent.map(|unsent| *unsent).or(again) {
-                        Some(unsent) if used => {
-                            lease.let_go();
-                            request = unsent;
-                        }
-                        unsent => return Err(Unanswered { why, unsent: unsent.map(Box::new) }),
-                    }
+                Err(error) if used => {
+                    request = once_more(error, again)?;
+                    lease.let_go();
                 }
+                Err(error) => return Err(Unanswered::of(error)),
             }
         }
     }
@@ -292,9 +280,8 @@ impl Lease {
                 return;
             }
             let (pool, endpoint) = (self.pool.clone(), self.endpoint);
-            // The connection's task has not seen the end yet, or the client still sends.
             tokio::spawn(async move {
-                if matches!(timeout(LEFTOVER, line.sender.ready()).await, Ok(Ok(()))) {
+                if is_free(&mut line.sender).await {
                     pool.put(endpoint, line);
                 }
             });

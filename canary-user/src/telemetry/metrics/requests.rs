@@ -55,19 +55,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{
-        proxy::Flag,
-        state::{Family, Protocol},
-    };
+    use crate::proxy::Flag;
 
     fn key(rule: &str, version: &str) -> CountKey {
-        let service = ServiceId {
-            namespace: "shop".into(),
-            name: "web".into(),
-            port: 80,
-            protocol: Protocol::Tcp,
-            family: Family::Ipv4,
-        };
+        let service = ServiceId { namespace: "shop".into(), ..ServiceId::tcp("web", 80) };
         CountKey { service, rule: rule.into(), version: version.into() }
     }
 

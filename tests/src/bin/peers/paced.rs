@@ -1,13 +1,14 @@
 //! Requests at a fixed rate, however fast answers come. A latency begins when the request was due, so that one that had
 //! to wait for a slow one before it counts as slow, too.
 use std::{
-    io::{Read, Write},
+    io::Write,
     net::{SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use canary_tests::server::Hello;
 
 /// A load.
 pub(crate) struct Load {
@@ -89,16 +90,7 @@ fn connect(target: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// helloworld's answers end with a line of their own.
 fn exchange(stream: &mut TcpStream, request: &str) -> Result<()> {
     stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::with_capacity(512);
-    let mut buffer = [0; 1_024];
-    while !answer.windows(6).any(|it| it == b"Hello ") || !answer.ends_with(b"\n") {
-        let read = stream.read(&mut buffer)?;
-        ensure!(read > 0, "closed");
-        answer.extend(buffer.iter().take(read));
-    }
-    ensure!(answer.starts_with(b"HTTP/1.1 200"), "refused");
-    Ok(())
+    Hello::receive(stream).map(drop)
 }

@@ -1,6 +1,5 @@
 //! One connection of those that are limited, and what is said on it.
 use std::{
-    net::SocketAddr,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -64,13 +63,6 @@ impl Sender {
             Self::Single(line) => line.sender.try_send_request(request).await,
             Self::Shared(line) => line.sender.try_send_request(request).await,
         }
-    }
-}
-
-/// Says how a connection ended.
-pub(super) fn ended(endpoint: SocketAddr, result: hyper::Result<()>) {
-    if let Err(error) = result {
-        tracing::debug!(%error, %endpoint, "endpoint's connection ended badly");
     }
 }
 
