@@ -126,6 +126,7 @@ mod tests {
             (200, None, 500),
             (503, Some(Flag::UH), 501),
             (503, None, 1_000),
+            (999, None, 2_000),
             (0, Some(Flag::DC), 9_000_000_000),
         ];
         for (status, flag, microseconds) in cases {
@@ -133,10 +134,16 @@ mod tests {
             tally.took(Duration::from_micros(microseconds));
         }
         let mut read = tally.read();
-        let codes = [((0, Some(Flag::DC)), 1), ((200, None), 2), ((503, None), 1), ((503, Some(Flag::UH)), 1)];
+        let codes = [
+            ((0, Some(Flag::DC)), 1),
+            ((200, None), 2),
+            ((503, None), 1),
+            ((503, Some(Flag::UH)), 1),
+            ((999, None), 1),
+        ];
         assert_eq!(read.codes, codes.into());
         assert_eq!((read.buckets[0], read.buckets[1], read.buckets[19]), (2, 2, 1), "a bound belongs to its bucket");
-        assert_eq!(read.took, Duration::from_micros(9_000_002_301));
+        assert_eq!(read.took, Duration::from_micros(9_000_004_301));
         let once = read.clone();
         read.add(&once);
         assert_eq!((read.codes[&(200, None)], read.buckets[0], read.took), (4, 4, once.took * 2));

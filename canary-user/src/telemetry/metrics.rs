@@ -330,6 +330,23 @@ mod tests {
     }
 
     #[test]
+    fn ejections_name_their_endpoint() {
+        let ejected = Ejections {
+            service: ServiceId::tcp("web", 80),
+            version: "v2".into(),
+            endpoint: "10.244.2.1:80".parse().unwrap(),
+            total: 3,
+            out: true,
+        };
+        let page = text(&View::default(), &Counters::default(), &[], &[ejected]);
+        for (name, value) in [("ejections_total", 3), ("ejected", 1)] {
+            let labels = r#"service="default/web:80/tcp",version="v2",endpoint="10.244.2.1:80""#;
+            let line = format!("canary_endpoint_{name}{{{labels}}} {value}");
+            assert!(page.lines().any(|have| have == line), "{line} is missing in\n{page}");
+        }
+    }
+
+    #[test]
     fn the_text_is_well_formed() {
         let page = page(&[("v1", 1)]);
         for line in page.lines().filter(|line| !line.starts_with('#')) {

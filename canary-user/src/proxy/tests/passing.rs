@@ -94,6 +94,7 @@ async fn the_name_decides_and_every_byte_arrives_with_the_end_of_one_side() {
     }
     assert_eq!(flagged(&proxy, "v1", Flag::UF), (6, 0));
     assert_eq!(count(&proxy, "v1").classes, [0; 5]);
+    assert!(proxy.table.borrow().requests().is_empty(), "connections that are passed on are no requests");
 }
 
 #[tokio::test]
