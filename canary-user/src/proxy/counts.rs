@@ -167,3 +167,20 @@ impl Drop for Ending {
         self.tally.answers.took(self.began.elapsed());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_open_until_they_are_answered_or_given_up() {
+        let tally = Arc::new(Tally::default());
+        let [answered, given_up, flagged, _open] = [(); 4].map(|()| OnTheWay::new(tally.clone()));
+        assert_eq!(tally.open(), 4);
+        answered.answered(StatusCode::OK, None);
+        drop(given_up);
+        flagged.answered(StatusCode::SERVICE_UNAVAILABLE, Some(Flag::UH));
+        tally.note(Flag::URX); // Beside an answer: no further one.
+        assert_eq!(tally.open(), 1);
+    }
+}

@@ -257,3 +257,30 @@ async fn the_last_answer_comes_whole() {
         assert!(heard.ends_with(body), "{path}: {} bytes", heard.len());
     }
 }
+
+/// An endpoint may answer before it has the whole request: its connection is free when both are over.
+#[tokio::test]
+async fn a_connection_is_kept_whose_request_ends_after_its_answer() {
+    let (endpoint, connections) = accepting(|mut stream, connections| async move {
+        connections.fetch_add(1, Relaxed);
+        let mut heard = Vec::new();
+        for end in ["\r\n\r\n", "late\r\n", "\r\n\r\n"] {
+            while !heard.ends_with(end.as_bytes()) {
+                heard.push(stream.read_u8().await.unwrap());
+            }
+            if end == "\r\n\r\n" {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            }
+        }
+        let _ = stream.read_u8().await;
+    })
+    .await;
+    let proxy = proxy(&to_v1(endpoint)).await;
+    let mut client = Raw::to(&proxy).await;
+    client.say("POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 6\r\n\r\n").await;
+    client.hear("\r\n\r\nok").await;
+    client.say("late\r\n").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(client.get("/").await, (200, "ok".into()));
+    assert_eq!(connections.load(Relaxed), 1);
+}
