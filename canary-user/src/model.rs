@@ -35,7 +35,7 @@ mod virtual_service;
 pub(crate) use broken::{Broken, Concerns};
 pub(crate) use destination_rule::{DestinationRule, Subset};
 pub(crate) use endpoints::{EndpointSlice, Pod};
-pub(crate) use fields::unenforced;
+pub(crate) use fields::{IN_KERNEL, unenforced};
 pub(crate) use meta::{Key, Labels, Meta, selects};
 pub(crate) use names::{DOMAIN, ExportTo, Host, ROOT_NAMESPACE};
 pub(crate) use request::{COOKIES, HttpAction, HttpMatch, HttpRule, RedirectPort, RedirectTo};

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     agent::Agent,
     cleanup::{Directory, Running},
-    resources::{Endpoint, replace},
+    resources::Endpoint,
     story::Story,
 };
 
@@ -62,19 +62,15 @@ impl Further {
         SocketAddr::new(self.address.into(), self.port)
     }
 
-    /// Writes its objects with these routes, and waits until the agent has them in force.
+    /// Applies its objects with these routes, as a user does: done when they are in force as written.
     ///
     /// # Errors
-    /// When that does not happen; with the agent's log.
+    /// When they are not; with what is said of them.
     pub fn publish(&self, agent: &Agent, story: &Story, routes: &str) -> Result<()> {
-        let text = format!("{}---\n{routes}", self.objects(&story.endpoints()));
-        replace(&agent.config().join(format!("{}.yaml", self.name)), &text)?;
-        let started = Instant::now();
-        while !agent.call(&["get", "versions", "-o", "json"])?.contains(&format!("\"default/{}", self.name)) {
-            ensure!(started.elapsed() < Duration::from_secs(20), "{} is not there: {}", self.name, agent.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        let files = Directory::temporary()?;
+        let file = files.path().join("further.yaml");
+        std::fs::write(&file, format!("{}---\n{routes}", self.objects(&story.endpoints())))?;
+        agent.call(&["apply", "-f", &file.to_string_lossy()]).map(drop)
     }
 
     fn objects(&self, endpoints: &[Endpoint]) -> String {

@@ -45,8 +45,8 @@ pub struct Options {
     /// Serve Prometheus metrics at this address, such as 127.0.0.1:9464 [default: off].
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics: Option<SocketAddr>,
-    /// Listen here for connections whose rules need the request (paths, headers, cookies), such as 192.0.2.1:15001: an address of this
-    /// host by which clients' answers can leave; once for each address family [default: off].
+    /// Listen here for connections whose rules need the request (paths, headers, cookies) or the server name (SNI), such as
+    /// 192.0.2.1:15001: an address of this host by which clients' answers can leave; may be repeated, for each address family [default: off].
     #[arg(long, value_name = "ADDR:PORT")]
     pub proxy: Vec<SocketAddr>,
     /// What to log: error, warn, info, debug, trace, or a filter such as `info,canary_user::agent=debug` [default: info].
@@ -101,7 +101,7 @@ pub struct Settings {
     pub socket_group: Option<String>,
     /// Address of the metrics listener; `None` is off.
     pub metrics: Option<SocketAddr>,
-    /// Addresses of the proxy; none: rules that need the request are not enforced.
+    /// Addresses of the proxy; none: rules that need the request or the server name are not enforced.
     pub proxy: Vec<SocketAddr>,
     /// Log filter.
     pub log: String,
@@ -272,7 +272,11 @@ fn log_filter<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::E
 pub(crate) fn proxies(given: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, SettingsError> {
     for address in &given {
         // The kernel forwards nothing to these from outside.
-        if address.ip().is_unspecified() || address.ip().is_loopback() || address.port() == 0 {
+        if address.ip().is_unspecified()
+            || address.ip().is_loopback()
+            || address.ip().is_multicast()
+            || address.port() == 0
+        {
             return Err(SettingsError::Proxy { address: *address });
         }
     }

@@ -23,7 +23,8 @@ pub const PROXY_VERSION: &str = "(proxy)";
 /// The kernel's only rule of a service whose rules need the request.
 const PROXY_RULE: &str = "proxy";
 
-/// Where the proxy listens; without an address of a family its services cannot have rules that need the request.
+/// Where the proxy listens; without an address of a family its services cannot have rules that need the request or
+/// the server name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProxyAddresses {
     /// Of IPv4.

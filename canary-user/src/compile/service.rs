@@ -201,6 +201,7 @@ fn govern<'a>(
     let policy = find_policy(index, route, diagnostics)?;
     let delegates = route.http.iter().filter_map(|rule| rule.delegated.as_ref());
     report.delegates = delegates.map(|it| Decider::new(&it.meta)).collect();
+    report.delegates.sort_by(|a, b| a.object.cmp(&b.object));
     report.delegates.dedup();
     report.route_policy = policy.map(|policy| Decider::new(&policy.meta));
     Ok(Some((route, policy)))

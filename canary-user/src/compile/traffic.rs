@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     diagnostic::{Diagnostic, Severity},
-    model::{DestinationRule, Host, Subset, merged_policy, unenforced},
+    model::{DestinationRule, Host, IN_KERNEL, Subset, merged_policy, unenforced},
     state::TrafficPolicy,
 };
 
@@ -86,22 +86,18 @@ impl Uses {
         rules: impl Iterator<Item = &'a DestinationRule>,
         diagnostics: &mut Vec<Diagnostic>,
     ) {
-        let mut note = |rule: &DestinationRule, field: &str, message: String, remedy| {
+        let mut note = |rule: &DestinationRule, field: &str, (message, remedy): (String, &str)| {
             diagnostics.push(rule.meta.diagnostic(Severity::Warning, "CAN0005", field, message, remedy));
         };
         for rule in rules {
             let id = rule.meta.id();
             for field in rule.proxied() {
-                let (message, remedy) = unenforced(field);
                 if !self.proxy.contains(&id) {
-                    note(rule, field, message, remedy);
+                    note(rule, field, unenforced(field, None));
                     continue;
                 }
-                let name = field.rsplit('.').next().unwrap_or(field);
                 for (_, port, host) in self.kernel.iter().filter(|(rule, ..)| *rule == id) {
-                    let why = "the kernel splits its connections and sees no requests";
-                    let message = format!("`{name}` is not enforced for port {port} of {host}: {why}");
-                    note(rule, field, message, remedy);
+                    note(rule, field, unenforced(field, Some((*port, host, IN_KERNEL))));
                 }
             }
         }

@@ -233,7 +233,7 @@ fn passthrough(value: &Value, path: &str, found: &mut Vec<String>) {
 }
 
 fn warning(object: &Object, field: String) -> Diagnostic {
-    let (message, remedy) = unenforced(&field);
+    let (message, remedy) = unenforced(&field, None);
     Diagnostic {
         severity: Severity::Warning,
         code: "CAN0005",
@@ -245,10 +245,17 @@ fn warning(object: &Object, field: String) -> Diagnostic {
     }
 }
 
-/// Message and remedy where nothing of canary does what a field asks for.
-pub(crate) fn unenforced(field: &str) -> (String, &'static str) {
+/// Why what only the proxy does is not done.
+pub(crate) const IN_KERNEL: &str =
+    "none of its rules needs the request, so the kernel splits its connections and sees no requests";
+
+/// Message and remedy for a field that is not followed: by nothing of canary, or for the port of a host only, with why.
+pub(crate) fn unenforced(field: &str, of: Option<(u16, &str, &str)>) -> (String, &'static str) {
     let name = field.rsplit('.').next().unwrap_or(field);
-    let message = format!("`{name}` is not enforced: canary's data path does not do this");
+    let message = match of {
+        None => format!("`{name}` is not enforced: canary's data path does not do this"),
+        Some((port, host, why)) => format!("`{name}` is not enforced for port {port} of {host}: {why}"),
+    };
     (message, "see docs/reference-resources.md for what is")
 }
 

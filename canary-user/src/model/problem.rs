@@ -74,6 +74,7 @@ impl Problem {
     fn remedy(&self) -> String {
         match self {
             Self::Missing => "add the field".into(),
+            Self::ExactlyOne { found: 0, .. } => "write one of them".into(),
             Self::ExactlyOne { .. } => "keep one of them".into(),
             Self::Exclusive { .. } => "remove one of them".into(),
             Self::WeightNegative { .. } | Self::WeightFraction { .. } | Self::WeightTooLarge { .. } => {

@@ -100,8 +100,11 @@ impl HttpRule {
             faults.push(path, Problem::ExactlyOne { fields, found });
             return None;
         }
-        if raw.redirect.is_some() && raw.rewrite.is_some() {
-            faults.push(format!("{path}.rewrite"), Problem::Exclusive { first: "redirect", second: "rewrite" });
+        for (first, is_set) in [("redirect", raw.redirect.is_some()), ("directResponse", raw.direct_response.is_some())]
+        {
+            if is_set && raw.rewrite.is_some() {
+                faults.push(format!("{path}.rewrite"), Problem::Exclusive { first, second: "rewrite" });
+            }
         }
         let matches = std::mem::take(&mut raw.matches).into_iter().enumerate();
         let matches =
@@ -123,6 +126,8 @@ impl HttpRule {
         let mirrors = mirror::read(&mut raw, path, namespace, &mut not_followed, faults);
         let policy = read_policy(&mut raw, path, &mut not_followed, faults);
         let headers = read_changes(raw.headers.take(), path, "headers", &mut not_followed, faults);
+        // Of a rule that leads to a delegate, too: what is wrong stands here, and not there.
+        let rewrite = raw.rewrite.take().map(|raw| rewrite::read(raw, path, &mut proxied, faults));
         let action = if let Some(redirect) = raw.redirect {
             HttpAction::Redirect(RedirectTo::read(redirect, &format!("{path}.redirect"), faults)?)
         } else if let Some(response) = raw.direct_response {
@@ -130,7 +135,6 @@ impl HttpRule {
         } else if let Some(delegate) = raw.delegate {
             HttpAction::Delegate(read_delegate(delegate, path, namespace, faults)?)
         } else {
-            let rewrite = raw.rewrite.take().map(|raw| rewrite::read(raw, path, &mut proxied, faults));
             let mut headers = Vec::with_capacity(raw.route.len());
             for (index, entry) in raw.route.iter_mut().enumerate() {
                 let field = format!("route[{index}].headers");

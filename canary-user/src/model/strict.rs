@@ -68,6 +68,7 @@ const VIRTUAL_SERVICE: &[Known] = &[
     ("spec.http[].directResponse", &["status", "body"]),
     ("spec.http[].directResponse.body", &["string", "bytes"]),
     ("spec.http[].rewrite", &["uri", "authority", "uriRegexRewrite"]),
+    ("spec.http[].corsPolicy.allowOrigins[]", STRING_MATCH),
     ("spec.http[].headers", CHANGES),
     ("spec.http[].headers.*", OPERATIONS),
     ("spec.http[].route[]", &["destination", "weight", "headers"]),

@@ -20,8 +20,8 @@ fn said(yaml: &str) -> Vec<String> {
 fn errors_name_the_field_and_the_remedy() {
     let route = "route: [{destination: {host: a}}]";
     let cases: [(&str, String, &str); 21] = [
-        ("no rules", format!("{ISTIO}VirtualService\nmetadata: {{name: a}}\nspec: {{hosts: [a]}}"), "CAN0001 spec: exactly one of `http`, `tls` or `tcp` (or more) is needed, 0 are set — keep one of them"),
-        ("a rule without a goal", format!("{ISTIO}VirtualService\nmetadata: {{name: a}}\nspec: {{hosts: [a], http: [{{}}]}}"), "CAN0001 spec.http[0]: exactly one of `route`, `redirect`, `directResponse` and `delegate` is needed, 0 are set — keep one of them"),
+        ("no rules", format!("{ISTIO}VirtualService\nmetadata: {{name: a}}\nspec: {{hosts: [a]}}"), "CAN0001 spec: exactly one of `http`, `tls` or `tcp` (or more) is needed, 0 are set — write one of them"),
+        ("a rule without a goal", format!("{ISTIO}VirtualService\nmetadata: {{name: a}}\nspec: {{hosts: [a], http: [{{}}]}}"), "CAN0001 spec.http[0]: exactly one of `route`, `redirect`, `directResponse` and `delegate` is needed, 0 are set — write one of them"),
         ("a rule with two goals", format!("{ISTIO}VirtualService\nmetadata: {{name: a}}\nspec: {{hosts: [a], http: [{{redirect: {{}}, {route}}}]}}"), "CAN0001 spec.http[0]: exactly one of `route`, `redirect`, `directResponse` and `delegate` is needed, 2 are set — keep one of them"),
         ("a destination without host", format!("{ISTIO}VirtualService\nmetadata: {{name: a}}\nspec: {{hosts: [a], http: [{{route: [{{destination: {{}}}}]}}]}}"), "CAN0001 spec.http[0].route[0].destination.host: required, but missing — add the field"),
         ("a port out of range", format!("{ISTIO}VirtualService\nmetadata: {{name: a}}\nspec: {{hosts: [a], http: [{{route: [{{destination: {{host: a, port: {{number: 70000}}}}}}]}}]}}"), "CAN0001 spec.http[0].route[0].destination.port.number: 70000 is not a port: it must be between 1 and 65535 — "),
@@ -217,7 +217,19 @@ fn ports_without_a_known_name_are_sniffed_unless_their_number_is_known() {
 #[test]
 fn traffic_policies_by_istios_rules() {
     let long = "a duration of at least 1ms, such as 3s";
-    let cases: [(&str, String); 18] = [
+    let simple = "UNSPECIFIED, LEAST_REQUEST, LEAST_CONN, RANDOM, ROUND_ROBIN or PASSTHROUGH";
+    let cases: [(&str, String); 29] = [
+        ("loadBalancer: {simple: ROUNDROBIN}", format!("loadBalancer.simple: `ROUNDROBIN` is not {simple}")),
+        ("loadBalancer: {simple: PASSTHROUGH}", String::new()),
+        ("loadBalancer: []", "loadBalancer: `[]` is not a block of fields".into()),
+        ("loadBalancer: {consistentHash: {useSourceIp: 'yes'}}", "loadBalancer.consistentHash.useSourceIp: `yes` is not true or false".into()),
+        ("loadBalancer: {warmup: {duration: 5s, aggression: '2'}}", String::new()),
+        ("loadBalancer: {warmup: {duration: 5s, aggression: '-2'}}", "loadBalancer.warmup.aggression: `-2` is not a number above 0".into()),
+        ("connectionPool: {tcp: 5}", "connectionPool.tcp: `5` is not a block of fields".into()),
+        ("connectionPool: {tcp: {connectTimeout: 5}}", "connectionPool.tcp.connectTimeout: `5` is not a text".into()),
+        ("connectionPool: {http: {h2UpgradePolicy: UPGRAED}}", "connectionPool.http.h2UpgradePolicy: `UPGRAED` is not DEFAULT, DO_NOT_UPGRADE or UPGRADE".into()),
+        ("outlierDetection: {maxEjectionPercent: '200'}", "outlierDetection.maxEjectionPercent: `200` is not a percentage from 0 to 100".into()),
+        ("portLevelSettings: [{port: {number: 80}}, {port: {number: 80}}]", "portLevelSettings[1].port.number: `80` appears twice".into()),
         ("connectionPool: {tcp: {maxConnections: many}}", "connectionPool.tcp.maxConnections: `many` is not a whole number from 0 to 4294967295".into()),
         ("connectionPool: {http: {h2UpgradePolicy: UPGRADE, useClientProtocol: true}}", "connectionPool.http.useClientProtocol: connectionPool.http.h2UpgradePolicy: UPGRADE and useClientProtocol exclude each other".into()),
         ("loadBalancer: {consistentHash: {httpCookie: {name: a, ttl: long}}}", "loadBalancer.consistentHash.httpCookie.ttl: `long` is not a duration, such as 0s or 1h".into()),

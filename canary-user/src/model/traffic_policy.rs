@@ -91,8 +91,9 @@ fn check_level(policy: &Map<String, Value>, path: &str, faults: &mut Faults) {
         ("outlierDetection.minHealthPercent", 0.0, 100.0, percent),
     ];
     for (field, low, high, expected) in numbers {
-        // In protobuf's JSON a wrapped number may also be a string; that is not ours to judge.
-        if let Some(number) = get(field).and_then(Value::as_f64)
+        // In protobuf's JSON a wrapped number may also be a string.
+        let number = |value: &Value| value.as_f64().or_else(|| value.as_str()?.parse().ok());
+        if let Some(number) = get(field).and_then(number)
             && !(low..=high).contains(&number)
         {
             faults.push(format!("{path}.{field}"), Problem::Value { value: number.to_string(), expected });

@@ -7,7 +7,9 @@ use super::{Candidate, Candidates, Goal, Scope, Who, merged, narrow, rule_policy
 use crate::{
     compile::refusal::{Refusal, Refused},
     diagnostic::{Diagnostic, Severity},
-    model::{Application, COOKIES, Host, HttpAction, HttpMatch, HttpRule, Key, Meta, RulePolicy},
+    model::{
+        Application, COOKIES, Host, HttpAction, HttpMatch, HttpRule, IN_KERNEL, Key, Meta, RulePolicy, unenforced,
+    },
     state::{Protocol, RequestMatch},
 };
 
@@ -39,15 +41,9 @@ pub(super) fn candidates<'a>(
     Ok(found)
 }
 
-/// Why what only the proxy does is not done.
-const IN_KERNEL: &str =
-    "none of its rules needs the request, so the kernel splits its connections and sees no requests";
-
 fn not_enforced(scope: &Scope<'_, '_>, meta: &Meta, field: &str, why: &str) -> Diagnostic {
-    let name = field.rsplit('.').next().unwrap_or(field);
     let host = scope.hosts.first().map_or("", Host::as_str);
-    let message = format!("`{name}` is not enforced for port {} of {host}: {why}", scope.port.number);
-    let remedy = "see docs/reference-resources.md for what is";
+    let (message, remedy) = unenforced(field, Some((scope.port.number, host, why)));
     meta.diagnostic(Severity::Warning, "CAN0005", field, message, remedy)
 }
 

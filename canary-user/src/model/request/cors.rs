@@ -12,7 +12,13 @@ use crate::{
 pub(super) fn read(raw: raw::CorsPolicy, path: &str, faults: &mut Faults) -> Cors {
     let path = format!("{path}.corsPolicy");
     let origins = raw.allow_origins.into_iter().enumerate().filter_map(|(index, origin)| {
-        text::read(origin, &format!("{path}.allowOrigins[{index}]"), text::Place::Other, faults)
+        let field = format!("{path}.allowOrigins[{index}]");
+        // One that says nothing would let every page in, whatever was meant.
+        if origin.exact.is_none() && origin.prefix.is_none() && origin.regex.is_none() {
+            faults.push(field, Problem::Empty);
+            return None;
+        }
+        text::read(origin, &field, text::Place::Other, faults)
     });
     let mut origins: Vec<Text> = origins.collect();
     if origins.is_empty() {

@@ -13,9 +13,13 @@ use crate::{
 /// Istio's names for claims of a token. No request that comes here has such a header.
 const CLAIMS: &str = "@request.auth.claims";
 
+/// Parts of a request that Istio lets rules test as headers, by their names in HTTP/2 (RFC 9113 §8.3.1).
+const PSEUDO: [&str; 3] = [":method", ":path", ":scheme"];
+
 /// Reads the name of a header that is tested, in lower case.
 pub(super) fn read_tested(name: &str) -> Result<String, Problem> {
-    if name.starts_with(CLAIMS) { Ok(name.to_lowercase()) } else { read_name(name) }
+    let as_it_is = name.starts_with(CLAIMS) || PSEUDO.contains(&name);
+    if as_it_is { Ok(name.to_lowercase()) } else { read_name(name) }
 }
 
 /// Reads a header's name: a token of HTTP, in lower case. `:authority` is HTTP/2's name for `host`.
@@ -60,6 +64,10 @@ pub(super) fn read_changes(
                 let read = faults.take(&whole, read_name(&name));
                 let valid = faults.take(&whole, check_value(&value)).is_some();
                 let Some(read) = read.filter(|_| valid) else { continue };
+                if side == "response" && read == "host" {
+                    not_followed.push(NotFollowed { field: below, why: "an answer has no host" });
+                    continue;
+                }
                 let Some(value) = plain(&value) else {
                     not_followed.push(NotFollowed { field: below, why: "canary fills nothing in for `%…%`" });
                     continue;

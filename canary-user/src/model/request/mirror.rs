@@ -38,6 +38,14 @@ pub(super) fn read(
         not_followed.push(NotFollowed { field: name.into(), why });
         return Vec::new();
     }
+    if single.is_none() {
+        let given =
+            [("mirrorPercentage", raw.mirror_percentage.is_some()), ("mirrorPercent", raw.mirror_percent.is_some())];
+        for (field, _) in given.iter().filter(|(_, is_set)| *is_set) {
+            let why = "it is for `mirror`, which is not there; entries of `mirrors` have a `percentage` each";
+            not_followed.push(NotFollowed { field: (*field).into(), why });
+        }
+    }
     let mut written = Vec::new();
     if let Some(destination) = single {
         let share = match (&raw.mirror_percentage, raw.mirror_percent) {

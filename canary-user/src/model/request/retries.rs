@@ -30,6 +30,10 @@ pub(super) fn read(
         return None;
     };
     let written = raw.retry_on.filter(|on| !on.is_empty());
+    if raw.attempts.is_none() && (written.is_some() || raw.per_try_timeout.is_some()) {
+        faults.push(format!("{path}.attempts"), Problem::Missing);
+        return None;
+    }
     if attempts == 0 {
         let given = [("perTryTimeout", raw.per_try_timeout.is_some()), ("retryOn", written.is_some())];
         for (field, _) in given.iter().filter(|(_, is_set)| *is_set) {

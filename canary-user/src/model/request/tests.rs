@@ -190,10 +190,7 @@ fn retries() {
                 "attempts: 0, retryOn: 5xx",
                 "CAN0001 spec.http[0].retries.retryOn: `attempts: 0` is not possible with more",
             ),
-            (
-                "perTryTimeout: 1s",
-                "CAN0001 spec.http[0].retries.perTryTimeout: `attempts: 0` is not possible with more",
-            ),
+            ("perTryTimeout: 1s", "CAN0001 spec.http[0].retries.attempts: required, but missing"),
             ("attempts: 1, perTryTimeout: 0s", "CAN0001 spec.http[0].retries.perTryTimeout: `0s` is not a duration"),
             ("attempts: 1, backoff: soon", "CAN0001 spec.http[0].retries.backoff: `soon` is not a duration"),
             (
@@ -306,4 +303,33 @@ fn rewrites_by_regex() {
         ],
         |regex| format!("rewrite: {{uriRegexRewrite: {{{regex}}}}}, route: [{{destination: {{host: a}}}}]"),
     );
+}
+
+#[test]
+fn what_would_widen_a_rule_is_no_rule() {
+    let route = |more: &str| format!("route: [{{destination: {{host: a}}}}], {more}");
+    check(
+        &[
+            ("corsPolicy: {allowOrigins: [{}]}", "CAN0001 spec.http[0].corsPolicy.allowOrigins[0]: must not be empty"),
+            ("corsPolicy: {allowOrigins: [{regex: '*'}]}", ""),
+            ("match: [{headers: {':path': {prefix: /a}, ':method': {exact: GET}, ':scheme': {exact: http}}}]", ""),
+            ("match: [{headers: {':status': {exact: '200'}}}]", "CAN0001 spec.http[0].match[0].headers.:status: "),
+        ],
+        route,
+    );
+    check(
+        &[
+            (
+                "directResponse: {status: 200}, rewrite: {uri: /}",
+                "CAN0001 spec.http[0].rewrite: directResponse and rewrite exclude each other",
+            ),
+            (
+                "delegate: {name: d}, rewrite: {uriRegexRewrite: {match: '(', rewrite: /}}",
+                "CAN0001 spec.http[0].rewrite.uriRegexRewrite.match: `(` is not a regular expression",
+            ),
+        ],
+        str::to_owned,
+    );
+    let misspelt = said(&route("corsPolicy: {allowOrigins: [{exct: 'https://a'}]}"));
+    assert!(misspelt.iter().any(|it| it.contains("corsPolicy.allowOrigins[0].exct")), "{misspelt:?}");
 }

@@ -20,6 +20,20 @@ const PROXIED: &[&str] = &[
     "/portLevelSettings",
 ];
 
+/// Blocks of a level that are read.
+const BLOCKS: &[&str] = &[
+    "/loadBalancer",
+    "/loadBalancer/consistentHash",
+    "/loadBalancer/consistentHash/httpCookie",
+    "/loadBalancer/consistentHash/maglev",
+    "/loadBalancer/warmup",
+    "/connectionPool",
+    "/connectionPool/tcp",
+    "/connectionPool/tcp/tcpKeepalive",
+    "/connectionPool/http",
+    "/outlierDetection",
+];
+
 /// Places of a Maglev table: Envoy's default. The same for any number of endpoints, or one more would move every key.
 const TABLE_SIZE: u32 = 65_537;
 
@@ -79,6 +93,10 @@ pub(super) fn read(policy: &Map<String, Value>, path: &str, faults: &mut Faults)
             continue;
         };
         if let Some(number) = faults.take(&format!("{path}.port.number"), read_port(number)) {
+            if ports.iter().any(|(known, _)| *known == number) {
+                faults.push(format!("{path}.port.number"), Problem::Duplicate { value: number.to_string() });
+                continue;
+            }
             ports.push((number, Level { value: level, path, faults: &mut *faults }.blocks()));
         }
     }
@@ -94,6 +112,9 @@ struct Level<'a> {
 
 impl Level<'_> {
     fn blocks(mut self) -> Blocks {
+        for block in BLOCKS {
+            self.typed(block, |value| value.is_object().then_some(()), "a block of fields");
+        }
         Blocks {
             balancer: self.get("/loadBalancer").is_some().then(|| (self.balancing(), self.warmup())),
             connections: self.get("/connectionPool").is_some().then(|| self.connections()),
@@ -105,34 +126,62 @@ impl Level<'_> {
         self.value.pointer(field).filter(|value| !value.is_null())
     }
 
-    fn text(&self, field: &str) -> Option<&str> {
-        self.get(field)?.as_str().filter(|text| !text.is_empty())
+    /// Says that a field has a value that it cannot have.
+    fn wrong(&mut self, field: &str, expected: &'static str) {
+        let value = self.get(field).cloned().unwrap_or_default();
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        self.faults.push(format!("{}{}", self.path, field.replace('/', ".")), Problem::Value { value, expected });
     }
 
-    fn millis(&self, field: &str) -> Option<u64> {
-        let length = nanoseconds(self.text(field)?)? / 1e6;
+    /// A value, if it is of its type.
+    fn typed<T>(&mut self, field: &str, read: fn(&Value) -> Option<T>, expected: &'static str) -> Option<T> {
+        let value = read(self.get(field)?);
+        if value.is_none() {
+            self.wrong(field, expected);
+        }
+        value
+    }
+
+    fn text(&mut self, field: &str) -> Option<String> {
+        self.typed(field, |value| value.as_str().map(str::to_owned), "a text").filter(|text| !text.is_empty())
+    }
+
+    /// A name out of a few; in protobuf none is the first.
+    fn name(&mut self, field: &str, names: &'static [&'static str], expected: &'static str) -> &'static str {
+        let first = names.first().copied().unwrap_or_default();
+        let Some(text) = self.text(field) else { return first };
+        let known = names.iter().find(|name| **name == text);
+        if known.is_none() {
+            self.wrong(field, expected);
+        }
+        known.copied().unwrap_or(first)
+    }
+
+    /// A duration whose text is checked.
+    fn millis(&mut self, field: &str) -> Option<u64> {
+        let length = nanoseconds(&self.text(field)?)? / 1e6;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative, and saturates")]
-        Some(length as u64)
+        Some(length.round() as u64)
     }
 
-    fn seconds(&self, field: &str) -> Option<u64> {
+    fn seconds(&mut self, field: &str) -> Option<u64> {
         self.millis(field).map(|millis| millis.div_ceil(1_000))
     }
 
     /// A whole number; in protobuf's JSON it may also be a string.
     fn number(&mut self, field: &str) -> Option<u32> {
-        let value = self.get(field)?;
-        let number = match value {
+        let read = |value: &Value| match value {
             Value::String(text) => text.parse().ok(),
             Value::Number(number) => read_weight(number).ok(), // Whole, also as `10.0`.
             _ => None,
         };
-        if number.is_none() {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            let field = format!("{}{}", self.path, field.replace('/', "."));
-            self.faults.push(field, Problem::Value { value, expected: "a whole number from 0 to 4294967295" });
-        }
-        number
+        self.typed(field, read, "a whole number from 0 to 4294967295")
+    }
+
+    /// Any number; a string, too.
+    fn float(&mut self, field: &str) -> Option<f64> {
+        let read = |value: &Value| value.as_f64().or_else(|| value.as_str()?.parse().ok());
+        self.typed(field, read, "a number")
     }
 
     /// A limit; 0 is none, as in Istio.
@@ -144,40 +193,43 @@ impl Level<'_> {
         self.number(field).and_then(|number| u8::try_from(number).ok())
     }
 
-    fn is(&self, field: &str) -> bool {
-        self.get(field).and_then(Value::as_bool) == Some(true)
+    fn is(&mut self, field: &str) -> bool {
+        self.typed(field, Value::as_bool, "true or false") == Some(true)
     }
 
     fn balancing(&mut self) -> Balancing {
+        const SIMPLE: &[&str] = &["UNSPECIFIED", "LEAST_REQUEST", "LEAST_CONN", "RANDOM", "ROUND_ROBIN", "PASSTHROUGH"];
         const HASH: &str = "/loadBalancer/consistentHash";
         let table_size = self.limit(&format!("{HASH}/maglev/tableSize")).unwrap_or(TABLE_SIZE);
         let key = if let Some(name) = self.text(&format!("{HASH}/httpHeaderName")) {
             Some(HashKey::Header(name.to_ascii_lowercase()))
         } else if let Some(name) = self.text(&format!("{HASH}/httpCookie/name")) {
-            let path = self.text(&format!("{HASH}/httpCookie/path")).unwrap_or_default().to_owned();
-            Some(HashKey::Cookie { name: name.to_owned(), path, ttl_seconds: self.cookie_ttl() })
+            let path = self.text(&format!("{HASH}/httpCookie/path")).unwrap_or_default();
+            Some(HashKey::Cookie { name, path, ttl_seconds: self.cookie_ttl() })
         } else if let Some(name) = self.text(&format!("{HASH}/httpQueryParameterName")) {
-            Some(HashKey::Query(name.to_owned()))
+            Some(HashKey::Query(name))
         } else {
             self.is(&format!("{HASH}/useSourceIp")).then_some(HashKey::SourceIp)
         };
         if let Some(key) = key {
             return Balancing::Hash { key, table_size };
         }
-        match self.text("/loadBalancer/simple") {
-            Some("ROUND_ROBIN") => Balancing::RoundRobin,
-            Some("RANDOM") => Balancing::Random,
+        match self.name(
+            "/loadBalancer/simple",
+            SIMPLE,
+            "UNSPECIFIED, LEAST_REQUEST, LEAST_CONN, RANDOM, ROUND_ROBIN or PASSTHROUGH",
+        ) {
+            "ROUND_ROBIN" => Balancing::RoundRobin,
+            "RANDOM" => Balancing::Random,
+            // Istio's default; PASSTHROUGH is reported.
             _ => Balancing::LeastRequest,
         }
     }
 
     fn cookie_ttl(&mut self) -> Option<u64> {
         const TTL: &str = "/loadBalancer/consistentHash/httpCookie/ttl";
-        let text = self.text(TTL)?;
-        if nanoseconds(text).is_none() {
-            let (value, expected) = (text.to_owned(), "a duration, such as 0s or 1h");
-            let field = format!("{}{}", self.path, TTL.replace('/', "."));
-            self.faults.push(field, Problem::Value { value, expected });
+        if nanoseconds(&self.text(TTL)?).is_none() {
+            self.wrong(TTL, "a duration, such as 0s or 1h");
         }
         self.seconds(TTL)
     }
@@ -185,23 +237,24 @@ impl Level<'_> {
     fn warmup(&mut self) -> Option<Warmup> {
         let duration_ms = self.millis("/loadBalancer/warmup/duration");
         let duration_ms = duration_ms.or_else(|| self.millis("/loadBalancer/warmupDurationSecs"))?;
-        let aggression = self.get("/loadBalancer/warmup/aggression").and_then(Value::as_f64).unwrap_or(1.0);
+        let aggression = self.float("/loadBalancer/warmup/aggression").unwrap_or(1.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and saturates")]
         let aggression_milli = ((aggression * 1e3) as u32).max(1);
-        let minimum = self.get("/loadBalancer/warmup/minimumPercent").and_then(Value::as_f64).unwrap_or(10.0);
+        let minimum = self.float("/loadBalancer/warmup/minimumPercent").unwrap_or(10.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be from 0 to 100")]
         let minimum_percent = minimum.round() as u8;
         Some(Warmup { duration_ms, aggression_milli, minimum_percent })
     }
 
     fn connections(&mut self) -> ConnectionPool {
+        const UPGRADES: &[&str] = &["DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"];
         let keepalive = self.get("/connectionPool/tcp/tcpKeepalive").is_some().then(|| Keepalive {
             time_seconds: self.seconds("/connectionPool/tcp/tcpKeepalive/time"),
             interval_seconds: self.seconds("/connectionPool/tcp/tcpKeepalive/interval"),
             probes: self.limit("/connectionPool/tcp/tcpKeepalive/probes"),
         });
         let (upgrade, own) = ("/connectionPool/http/h2UpgradePolicy", "/connectionPool/http/useClientProtocol");
-        let upgrade = self.text(upgrade) == Some("UPGRADE");
+        let upgrade = self.name(upgrade, UPGRADES, "DEFAULT, DO_NOT_UPGRADE or UPGRADE") == "UPGRADE";
         if upgrade && self.is(own) {
             let (first, second) = ("connectionPool.http.h2UpgradePolicy: UPGRADE", "useClientProtocol");
             let field = format!("{}{}", self.path, own.replace('/', "."));

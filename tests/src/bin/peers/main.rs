@@ -81,6 +81,7 @@ fn one(kind: Kind, options: &Options) -> Result<Vec<Sample>> {
     for work in Work::ALL.into_iter().filter(|work| kind.can(*work)) {
         system.prepare(work, &topology)?;
         let target = system.target(work);
+        measure::check(&topology, target, work, kind != Kind::Direct)?;
         measure::closed(&topology, target, work, Duration::from_secs(1))?; // Caches, pools, flows.
         let before = system.cpu_seconds()?;
         let mut sample = match work {

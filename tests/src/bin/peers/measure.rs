@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use canary_tests::focused::MEMBER;
+use canary_tests::focused::{MEMBER, STRANGER};
 use serde::Serialize;
 
 use crate::{
@@ -131,11 +131,32 @@ pub(crate) fn open(topology: &Topology, target: SocketAddr, work: Work, rate: u3
     })
 }
 
+/// Asks some times on connections of their own: whether who answers is whom the work asks for.
+pub(crate) fn check(topology: &Topology, target: SocketAddr, work: Work, balances: bool) -> Result<()> {
+    const TIMES: usize = 60;
+    let canary = |headers: &str| -> Result<usize> {
+        let mut count = 0;
+        for _ in 0..TIMES {
+            count += usize::from(topology.story.client.run(|| ask(target, headers))??.contains("version: v2"));
+        }
+        Ok(count)
+    };
+    // Random choices of 1 in 10 miss 60 times in a row once in 560 tries.
+    let (member, stranger) = (canary(MEMBER)?, canary(STRANGER)?);
+    let right = match work.is_focused() {
+        _ if !balances => member + stranger == 0,
+        true => member > 0 && member < TIMES && stranger == 0,
+        false => member + stranger > 0 && member + stranger < TIMES,
+    };
+    ensure!(right, "{work:?}: v2 answers {member} of {TIMES} with the cookie, {stranger} without");
+    Ok(())
+}
+
 /// One request on a connection of its own.
-pub(crate) fn ask(target: SocketAddr) -> Result<String> {
+pub(crate) fn ask(target: SocketAddr, headers: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&target, Duration::from_secs(1)).context("connect")?;
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-    write!(stream, "GET /hello HTTP/1.1\r\nHost: helloworld\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "GET /hello HTTP/1.1\r\nHost: helloworld\r\n{headers}Connection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     ensure!(answer.starts_with("HTTP/1.1 200"), "answer {answer:?}");

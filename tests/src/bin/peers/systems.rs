@@ -141,7 +141,7 @@ impl System {
     pub(crate) fn wait(&mut self, topology: &Topology) -> Result<()> {
         let started = Instant::now();
         let target = self.target(Work::SplitKept);
-        while let Err(error) = topology.story.client.run(|| ask(target))? {
+        while let Err(error) = topology.story.client.run(|| ask(target, ""))? {
             if let Some(peer) = &mut self.peer {
                 ensure!(peer.child().try_wait()?.is_none(), "it ended: {error:#}");
             }
@@ -162,7 +162,7 @@ impl System {
             ensure!(started.elapsed() < PATIENCE, "the proxy does not get the service: {}", agent.log());
             thread::sleep(Duration::from_millis(20));
         }
-        topology.story.client.run(|| ask(vip(false)))?.map(drop)
+        topology.story.client.run(|| ask(vip(false), ""))?.map(drop)
     }
 
     fn pids(&mut self) -> Vec<u32> {
