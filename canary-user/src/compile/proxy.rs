@@ -80,16 +80,18 @@ pub(super) fn held(mut last: Service, proxy: &[SocketAddr]) -> Option<Service> {
 }
 
 /// The versions that the mirrors of each rule are.
-pub(super) fn mirrors(
-    resolver: &mut Resolver<'_, '_>,
-    candidates: &[Candidate<'_>],
+pub(super) fn mirrors<'a>(
+    resolver: &mut Resolver<'a, '_>,
+    candidates: &[Candidate<'a>],
 ) -> Result<Vec<Vec<Identity>>, Refused> {
     let mut all = Vec::with_capacity(candidates.len());
     for candidate in candidates {
         let written = candidate.http.map(|rule| rule.mirrors.as_slice()).unwrap_or_default();
-        let of_rule = written
-            .iter()
-            .map(|mirror| resolver.destination(&mirror.destination, &format!("{}.{}", candidate.field, mirror.field)));
+        let of_rule = written.iter().map(|mirror| {
+            let (delegate, path) = candidate.place(&mirror.field);
+            resolver.written = delegate;
+            resolver.destination(&mirror.destination, &path)
+        });
         all.push(of_rule.collect::<Result<Vec<_>, _>>()?);
     }
     Ok(all)

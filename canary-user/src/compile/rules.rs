@@ -49,11 +49,14 @@ impl<'a> Candidate<'a> {
     }
 }
 
-impl Candidate<'_> {
-    /// The object in which the rule is written, and its path there; `route` is the VirtualService.
-    pub(super) fn written<'m>(&'m self, route: &'m Meta) -> (&'m Meta, &'m str) {
-        let delegated = self.http.and_then(|rule| rule.delegated.as_ref());
-        delegated.map_or((route, &self.field), |it| (&it.meta, &it.field))
+impl<'a> Candidate<'a> {
+    /// The delegate in which a field of the rule is written (`None`: the VirtualService itself), and its path there.
+    pub(super) fn place(&self, field: &str) -> (Option<&'a Meta>, String) {
+        match self.http.and_then(|rule| rule.delegated.as_ref()) {
+            Some(it) if it.is_inherited(field) => (None, format!("{}.{field}", it.root_field)),
+            Some(it) => (Some(&it.meta), format!("{}.{field}", it.field)),
+            None => (None, format!("{}.{field}", self.field)),
+        }
     }
 }
 

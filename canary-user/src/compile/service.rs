@@ -91,8 +91,8 @@ pub(super) fn build(
     }
     for ((candidate, shares), mirrors) in candidates.into_iter().zip(shares).zip(mirrors) {
         let weights = weigh(&shares, &names).map_err(|refusal| {
-            let (meta, field) = candidate.written(meta);
-            Refused::new(meta, field, refusal)
+            let (delegate, field) = candidate.place("route");
+            Refused::new(delegate.unwrap_or(meta), field, refusal)
         })?;
         report.rules.push(told(&candidate, &shares, &names));
         let of_rule = candidate.settings.or(settings);
@@ -270,12 +270,10 @@ fn resolve<'a>(resolver: &mut Resolver<'a, '_>, candidates: &[Candidate<'a>]) ->
             Goal::Nowhere => shares.push(Share { version: resolver.nowhere(), weight: 1, field: String::new() }),
             Goal::Answer => {}
             Goal::Route(route) => {
-                let delegated = candidate.http.and_then(|rule| rule.delegated.as_ref());
-                resolver.written = delegated.map(|it| &it.meta);
                 for (index, (destination, weight)) in route.destinations().enumerate() {
-                    let written = delegated.map_or(candidate.field.as_str(), |it| &it.field);
-                    let version =
-                        resolver.destination(destination, &format!("{written}.route[{index}].destination"))?;
+                    let (delegate, path) = candidate.place(&format!("route[{index}].destination"));
+                    resolver.written = delegate;
+                    let version = resolver.destination(destination, &path)?;
                     let field = format!("{}.route[{index}]", candidate.field);
                     shares.push(Share { version, weight, field });
                 }

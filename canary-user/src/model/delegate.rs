@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::{
     broken::Broken,
     meta::{Key, Meta},
+    names::Host,
     problem::{Faults, Problem},
     raw,
     request::{HttpAction, HttpMatch, HttpRule},
@@ -144,6 +145,7 @@ impl Merger<'_> {
     /// The delegate's rule as it is written, with what it does not say itself from the root's, and the names of that.
     fn json(&self, root: &Key, of: &HttpRule, delegate: &Key, at: usize) -> Option<(Value, Vec<String>)> {
         let rules = |key| self.bodies.get(key)?.body.pointer("/spec/http")?.as_array();
+        let namespace = root.namespace.clone();
         let root = rules(root)?.get(of.index()?)?.as_object()?;
         let mut merged: Map<String, Value> = rules(delegate)?.get(at)?.as_object()?.clone();
         merged.retain(|_, value| !value.is_null());
@@ -158,8 +160,27 @@ impl Merger<'_> {
         };
         let inherited: Vec<_> = root.iter().filter(|(name, value)| !value.is_null() && inherits(name)).collect();
         let names = inherited.iter().map(|(name, _)| (*name).clone()).collect();
-        merged.extend(inherited.into_iter().map(|(name, value)| (name.clone(), value.clone())));
+        merged.extend(inherited.into_iter().map(|(name, value)| {
+            let leads_somewhere = matches!(name.as_str(), "mirror" | "mirrors");
+            (name.clone(), if leads_somewhere { completed(value, &namespace) } else { value.clone() })
+        }));
         Some((raw::without_nulls(&Value::Object(merged)), names))
+    }
+}
+
+/// A field of the root with short names of hosts in it written out: in the delegate they would be others.
+fn completed(value: &Value, namespace: &str) -> Value {
+    match value {
+        Value::Object(map) => {
+            let fields = map.iter().map(|(name, value)| {
+                let host = value.as_str().filter(|_| name == "host").and_then(|it| Host::read(it, namespace).ok());
+                let value = host.map_or_else(|| completed(value, namespace), |host| host.to_string().into());
+                (name.clone(), value)
+            });
+            Value::Object(fields.collect())
+        }
+        Value::Array(list) => list.iter().map(|value| completed(value, namespace)).collect(),
+        other => other.clone(),
     }
 }
 

@@ -26,11 +26,9 @@ pub(super) fn candidates<'a>(
     };
     for candidate in &found.list {
         let Some(rule) = candidate.http else { continue };
-        let (meta, field) = candidate.written(&scope.route.meta);
         let mut warn = |name: &str, why| {
-            let root = rule.delegated.as_ref().filter(|it| it.is_inherited(name));
-            let (meta, field) = root.map_or((meta, field), |it| (&scope.route.meta, it.root_field.as_str()));
-            diagnostics.push(not_enforced(scope, meta, &format!("{field}.{name}"), why));
+            let (delegate, field) = candidate.place(name);
+            diagnostics.push(not_enforced(scope, delegate.unwrap_or(&scope.route.meta), &field, why));
         };
         if found.proxied {
             rule.not_followed.iter().for_each(|it| warn(&it.field, it.why));

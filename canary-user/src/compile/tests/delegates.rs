@@ -204,6 +204,24 @@ fn policies_and_cookies_of_the_root_hold_for_its_delegates_rules() {
 }
 
 #[test]
+fn what_is_inherited_means_what_it_means_in_the_root() {
+    let root = "{match: [{uri: {prefix: /a}}], TO, mirror: {host: reviews, subset: v3}, headers: {request: {set: {host: reviews}}}}, {match: [{uri: {prefix: /b}}], TO, mirrors: [{destination: {host: nobody}}]}";
+    let root = root.replace("TO", "delegate: {name: d, namespace: other}");
+    let delegate = vs("d", "http: [{V1}]").replace("name: d", "name: d, namespace: other");
+    let delegate = delegate.replace("host: reviews", "host: reviews.default.svc.cluster.local");
+    let world = join(&[&reviews(), &vs("reviews", &format!("hosts: [reviews], http: [{root}]")), &delegate]);
+    let compiled = compile_for(&world, &State::default(), &here());
+    let (first, _) = http(&compiled).split_once("; ").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    assert!(first.starts_with("http[0].http[0]<uri^/a> {v1:1} >host=reviews"), "{first}");
+    let rules = &compiled.state.services.values().next().unwrap().http.as_ref().unwrap().rules;
+    assert_eq!(rules[0].policy.mirrors[0].version, "v3");
+    let [unknown] = compiled.diagnostics.as_slice() else { panic!("{:#?}", compiled.diagnostics) };
+    assert_eq!((unknown.object.as_str(), unknown.code), ("VirtualService default/reviews", "IST0101"));
+    assert_eq!(unknown.field, "spec.http[1].mirrors[0].destination.host");
+    assert!(unknown.message.contains("`nobody.default.svc.cluster.local`"), "{unknown}");
+}
+
+#[test]
 fn settings_of_a_delegate_are_reported() {
     let policy = "apiVersion: canary.io/v1alpha1\nkind: RoutePolicy\nmetadata: {name: p}\nspec: {targetRef: {kind: VirtualService, name: d}, rules: [{name: 'http[0]', sources: [10.8.0.0/16]}]}";
     let root = vs("reviews", &format!("hosts: [reviews], http: [{{{TO_D}}}]"));

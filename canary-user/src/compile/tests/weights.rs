@@ -83,6 +83,6 @@ fn sixty_four_versions_fit_and_one_more_is_an_error_that_names_the_rule() {
         let destinations: Vec<String> = (0..count).map(|n| to(&format!("s{n}"), "1")).collect();
         let compiled = compiled(&[&reviews(), &rule, &http(&destinations.join(", "))]);
         assert_eq!(compiled.state.services.len(), usize::from(fits), "{count}");
-        assert_eq!(codes(&compiled).contains(&"CAN0303 spec.http[0]".to_owned()), !fits, "{count}");
+        assert_eq!(codes(&compiled).contains(&"CAN0303 spec.http[0].route".to_owned()), !fits, "{count}");
     }
 }
