@@ -22,6 +22,7 @@ fn canary(whole: &Whole, line: &str) -> (Exit, String) {
 }
 
 mod change;
+mod offline;
 
 fn with_flows(v1: u64, v2: u64) -> Whole {
     let whole = Whole::start();
@@ -270,34 +271,6 @@ fn compile_is_canonical_and_needs_no_agent() {
     let all = format!("{}---\n{}---\n{SERVICE}", pods(&[("v1", 3), ("v2", 1)]), route(90, 10));
     fs::write(other.path().join("all.yaml"), all).unwrap();
     assert_eq!(canary(&whole, &format!("compile -f {} -o json", other.path().display())).1, text);
-}
-
-#[test]
-fn files_are_for_an_agent_with_a_proxy_unless_it_is_said_otherwise() {
-    let mut whole = Whole::start();
-    whole.stop();
-    let rules = route(90, 10).replace("  - route:", "  - match:\n    - uri:\n        prefix: /a\n    route:");
-    let file = whole.dir.path().join("one.yaml");
-    fs::write(&file, format!("{SERVICE}---\n{rules}---\n{}", pods(&[("v1", 1), ("v2", 1)]))).unwrap();
-    let run = |command: &str| canary(&whole, &format!("{command} -f {}", file.display()));
-    let (exit, text) = run("analyze");
-    assert_eq!(exit, Exit::Done, "{text}");
-    assert!(text.contains("info [CAN0316] VirtualService default/helloworld"), "{text}");
-    assert!(text.contains("rules of service default/helloworld:5000/tcp need the request"), "{text}");
-    let (exit, text) = run("compile");
-    assert!(exit == Exit::Done && text.contains("CAN0316") && text.contains("(proxy)"), "{text}");
-    for command in ["analyze", "compile"] {
-        let (exit, text) = run(&format!("{command} --proxy 192.0.2.1:15001"));
-        assert!(exit == Exit::Done && !text.contains("CAN03"), "{text}");
-        let (exit, text) = run(&format!("{command} --proxy [2001:db8::1]:15001"));
-        assert!(exit == Exit::Failed && text.contains("CAN0301"), "of the other family: {text}");
-        let (exit, text) = run(&format!("{command} --without-proxy"));
-        assert!(exit == Exit::Failed && text.contains("CAN0301"), "{text}");
-        let (exit, text) = run(&format!("{command} --proxy 0.0.0.0:15001"));
-        assert!(exit == Exit::Failed && text.contains("give an address of an interface"), "{text}");
-    }
-    let (_, text) = run("compile --proxy 192.0.2.1:15001 -o json");
-    assert!(text.contains("192.0.2.1:15001"), "{text}");
 }
 
 #[test]
