@@ -2,10 +2,12 @@
 mod balance;
 mod client_hello;
 mod cors;
+mod farewells;
 mod faults;
 mod fixture;
 mod framing;
 mod headers;
+mod limits;
 mod matching;
 mod mirrors;
 mod passing;
