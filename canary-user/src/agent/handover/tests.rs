@@ -12,7 +12,7 @@ fn sockets_and_the_work_change_hands_in_turn() {
     let api = dir.path().join("agent.sock");
     let listener = UnixListener::bind(beside(&api)).unwrap();
     // More than one message holds.
-    let own: Vec<Socket> = (0..AT_ONCE + 1).map(|_| socket()).collect();
+    let own: Vec<Socket> = (0..=AT_ONCE).map(|_| socket()).collect();
     let last = own[AT_ONCE].local_addr().unwrap();
     let old = thread::spawn(move || {
         let successor = Successor::meet(listener.accept().unwrap().0, &own).unwrap();
