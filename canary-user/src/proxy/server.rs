@@ -194,7 +194,7 @@ async fn converse(
     let mut stream = Begun::new(stream);
     if let Some(meant) = connection.passed() {
         // Boxed, so that requests carry no room for it.
-        let passed = Box::pin(pass(stream, meant, stop.clone(), settings.head)).await?;
+        let passed = Box::pin(pass(stream, meant, stop.clone(), settings)).await?;
         let Some(back) = passed else { return Ok(()) };
         stream = back;
     }

@@ -7,6 +7,7 @@ mod faults;
 mod fixture;
 mod framing;
 mod headers;
+mod life;
 mod limits;
 mod matching;
 mod mirrors;

@@ -24,13 +24,16 @@ use crate::{api::socket::stopped, state::State};
 
 /// Publishes rules to the threads.
 #[derive(Debug, Clone)]
-pub struct Routes(Arc<Mutex<watch::Sender<Arc<RouteTable>>>>);
+pub struct Routes {
+    tables: Arc<Mutex<watch::Sender<Arc<RouteTable>>>>,
+    limited: Arc<Limited>,
+}
 
 impl Routes {
     /// Makes `state` what the next request meets. Rules that stay keep their counters.
     pub fn publish(&self, state: &State) {
         // A table that was half made was never published.
-        let tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let next = RouteTable::build(state, Some(&tables.borrow()));
         tables.send_replace(Arc::new(next));
     }
@@ -38,13 +41,19 @@ impl Routes {
     /// What became of requests so far, by service, rule and version.
     #[must_use]
     pub fn requests(&self) -> Vec<(CountKey, Count, Answers)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).borrow().in_detail()
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner).borrow().in_detail()
+    }
+
+    /// What clients were kept from so far.
+    #[must_use]
+    pub fn limited(&self) -> &Limited {
+        &self.limited
     }
 
     /// Ejections of endpoints; of no proxy none.
     #[must_use]
     pub fn ejections(&self) -> Vec<Ejections> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).borrow().ejections()
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner).borrow().ejections()
     }
 }
 
@@ -105,19 +114,14 @@ impl Threads {
         for _ in &running {
             started.recv().map_err(io::Error::other)??;
         }
-        Ok(Self { routes: Routes(Arc::new(Mutex::new(tables))), stop, running, house })
+        let routes = Routes { tables: Arc::new(Mutex::new(tables)), limited: house.limited.clone() };
+        Ok(Self { routes, stop, running, house })
     }
 
     /// Where rules are published.
     #[must_use]
     pub fn routes(&self) -> Routes {
         self.routes.clone()
-    }
-
-    /// Counts of what clients were kept from.
-    #[must_use]
-    pub fn limited(&self) -> Arc<Limited> {
-        self.house.limited.clone()
     }
 
     /// Leaves new connections to another process that accepts from the same sockets, and waits as [`Self::stop`] does.
