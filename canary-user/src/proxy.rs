@@ -4,6 +4,9 @@
 //! by [`matching`] and draws version and endpoint, [`headers`] makes the changes, `upstream` sends it on. On the way are
 //! `cors`, `fault`, `mirror` and `retry`, for rules that have them, and `balance`, `affinity` and `outlier` for versions
 //! with a policy. Bodies are streamed, never kept. [`counts`] has what became of them.
+//!
+//! The way of a connection: [`sockets`] listens, a [`door`] lets it in, `wire` watches it for [`limited`] patience,
+//! `farewell` ends it when the proxy stops.
 mod affinity;
 pub mod answers;
 mod balance;

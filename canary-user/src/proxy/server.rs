@@ -87,58 +87,31 @@ pub async fn serve(
     let limited = door.house().limited.clone();
     let host = Host {
         local: door.address(),
+        frontend_of,
         pool: Arc::new(Pool::default()),
         table,
         stop: stop.clone(),
         settings,
-        limited: limited.clone(),
+        limited,
     };
     let mut connections = JoinSet::new();
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            came = door.next() => host.welcome(came, &frontend_of, &mut connections).await,
+            came = door.next() => host.welcome(came, &mut connections).await,
             Some(_) = connections.join_next() => {}
             _ = sweep.tick() => host.pool.sweep(),
             () = stopped(&mut stop) => break,
         }
     }
-    let (mut late, mut over) = (JoinSet::new(), pin!(sleep(settings.drain)));
-    while !connections.is_empty() && !door.has_successor() {
-        tokio::select! {
-            came = door.next() => host.welcome(came, &frontend_of, &mut late).await,
-            Some(_) = connections.join_next() => {}
-            Some(_) = late.join_next() => {}
-            () = &mut over => break,
-        }
-    }
-    for guest in door.close() {
-        host.welcome(Ok(guest), &frontend_of, &mut late).await;
-    }
-    let last_words = sleep(LAST_WORDS.min(settings.drain));
-    let finished = async {
-        while connections.join_next().await.is_some() {}
-        while late.join_next().await.is_some() {}
-    };
-    let end = async {
-        over.await;
-        last_words.await;
-    };
-    tokio::select! {
-        () = finished => {}
-        () = end => {}
-    }
-    let cut = connections.len() + late.len();
-    if cut > 0 {
-        tracing::info!(connections = cut, "cut off connections that did not finish");
-        limited.add(Reason::Drain, cut as u64);
-    }
+    host.part(door, connections).await;
 }
 
 /// What the connections of a door have in common.
-struct Host {
+struct Host<F> {
     local: Option<SocketAddr>,
+    frontend_of: F,
     pool: Arc<Pool>,
     table: watch::Receiver<Arc<RouteTable>>,
     stop: watch::Receiver<bool>,
@@ -146,14 +119,40 @@ struct Host {
     limited: Arc<Limited>,
 }
 
-impl Host {
+impl<F: Fn(SocketAddr, SocketAddr) -> Option<SocketAddr>> Host<F> {
+    /// Sees `connections` off, and those that come meanwhile, and cuts off what does not end.
+    async fn part(&self, mut door: Door, mut connections: JoinSet<()>) {
+        let drain = self.settings.drain;
+        let (mut late, mut over) = (JoinSet::new(), pin!(sleep(drain)));
+        while !connections.is_empty() && !door.has_successor() {
+            tokio::select! {
+                came = door.next() => self.welcome(came, &mut late).await,
+                Some(_) = connections.join_next() => {}
+                Some(_) = late.join_next() => {}
+                () = &mut over => break,
+            }
+        }
+        for guest in door.close() {
+            self.welcome(Ok(guest), &mut late).await;
+        }
+        let last_words = sleep(LAST_WORDS.min(drain));
+        let finished = async {
+            while connections.join_next().await.is_some() {}
+            while late.join_next().await.is_some() {}
+        };
+        tokio::select! {
+            () = finished => {}
+            _ = futures::future::join(over, last_words) => {}
+        }
+        let cut = connections.len() + late.len();
+        if cut > 0 {
+            tracing::info!(connections = cut, "cut off connections that did not finish");
+            self.limited.add(Reason::Drain, cut as u64);
+        }
+    }
+
     /// Talks with whoever came.
-    async fn welcome(
-        &self,
-        came: io::Result<Guest>,
-        frontend_of: impl Fn(SocketAddr, SocketAddr) -> Option<SocketAddr>,
-        connections: &mut JoinSet<()>,
-    ) {
+    async fn welcome(&self, came: io::Result<Guest>, connections: &mut JoinSet<()>) {
         let Guest { stream, peer, place } = match came {
             Ok(guest) => guest,
             Err(error) => {
@@ -163,7 +162,8 @@ impl Host {
             }
         };
         let client = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let frontend = self.local.or_else(|| stream.local_addr().ok()).and_then(|local| frontend_of(peer, local));
+        let frontend =
+            self.local.or_else(|| stream.local_addr().ok()).and_then(|local| (self.frontend_of)(peer, local));
         let connection = Arc::new(Connection {
             table: self.table.clone(),
             pool: self.pool.clone(),

@@ -1,3 +1,4 @@
+//! Two ends of a hand-over on one socket, and whoever does not keep to its words.
 use std::{net::TcpStream, os::unix::net::UnixListener, thread};
 
 use super::*;

@@ -1,3 +1,4 @@
+//! Sockets that are made, taken over, and left.
 use std::{
     io::ErrorKind,
     net::{SocketAddr, TcpStream},
