@@ -36,12 +36,14 @@ pub mod documents;
 pub mod edit;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod handover;
 pub mod history;
 mod interfaces;
 pub mod kernel;
 pub mod lock;
 pub mod notify;
 pub mod pass;
+mod proxied;
 pub mod routes;
 pub mod run;
 pub mod settings;
@@ -115,6 +117,10 @@ impl<K: Kernel> Agent<K> {
     pub fn new(kernel: K, place: Place) -> Result<(Self, watch::Receiver<Arc<View>>), StoreError> {
         let memory = place.store.memory()?;
         let history = place.store.history()?;
+        if !memory.state.services.is_empty() {
+            // In force in the kernel, too: who is sent on before the first pass is served by it.
+            (place.ahead.0)(&memory.state);
+        }
         let now = (place.clock)();
         let view = View { since: now, started: now, history: Arc::new(history.clone()), ..View::default() };
         let (publish, published) = watch::channel(Arc::new(view.clone()));

@@ -4,6 +4,9 @@
 //! by [`matching`] and draws version and endpoint, [`headers`] makes the changes, `upstream` sends it on. On the way are
 //! `cors`, `fault`, `mirror` and `retry`, for rules that have them, and `balance`, `affinity` and `outlier` for versions
 //! with a policy. Bodies are streamed, never kept. [`counts`] has what became of them.
+//!
+//! The way of a connection: [`sockets`] listens, a [`door`] lets it in, `wire` watches it for [`limited`] patience,
+//! `farewell` ends it when the proxy stops.
 mod affinity;
 pub mod answers;
 mod balance;
@@ -12,20 +15,25 @@ mod body;
 mod client_hello;
 mod cors;
 pub mod counts;
+pub mod door;
 mod endpoint;
 mod exchange;
+mod farewell;
 mod fault;
 pub mod headers;
+pub mod limited;
 pub mod matching;
 mod mirror;
 mod outlier;
 mod own;
 mod pass;
 mod portion;
+mod powers;
 mod retry;
 mod rule;
 pub mod server;
 mod sni;
+pub mod sockets;
 mod substitution;
 pub mod table;
 mod target;

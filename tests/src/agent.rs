@@ -9,10 +9,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::{
     cleanup::{Directory, Running},
+    manager::Manager,
     story::{Story, program},
 };
 
@@ -39,6 +41,7 @@ pub struct Agent {
     files: Directory,
     attach: Vec<String>,
     proxy: Vec<String>,
+    manager: Option<Manager>,
     canary: PathBuf,
 }
 
@@ -62,6 +65,7 @@ impl Agent {
             files,
             attach: vec![story.attach()],
             proxy: Vec::new(),
+            manager: None,
             canary,
         })
     }
@@ -88,6 +92,19 @@ impl Agent {
         self.proxy = addresses.iter().map(|address| (*address).to_owned()).collect();
     }
 
+    /// From the next start on it is started by a service manager that keeps its sockets.
+    pub fn managed_by(&mut self, manager: Manager) {
+        self.manager = Some(manager);
+    }
+
+    /// The service manager.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn manager(&mut self) -> Result<&mut Manager> {
+        self.manager.as_mut().context("the agent has no service manager")
+    }
+
     fn socket(&self) -> PathBuf {
         self.files.path().join("agent.sock")
     }
@@ -106,8 +123,16 @@ impl Agent {
     /// # Errors
     /// When the program cannot be run.
     pub fn spawn(&mut self, story: &Story) -> Result<()> {
+        self.running = Some(self.run(story, &[])?);
+        Ok(())
+    }
+
+    fn run(&mut self, story: &Story, more: &[&str]) -> Result<Running> {
         let log = File::options().create(true).append(true).open(self.log_path())?;
-        let mut command = story.node.command(&self.canary)?;
+        let mut command = match &mut self.manager {
+            None => story.node.command(&self.canary)?,
+            Some(manager) => manager.wrap(&self.canary, story.node.command("bash")?)?,
+        };
         command.arg("agent").arg("--config").arg(self.config());
         for attach in &self.attach {
             command.args(["--attach", attach]);
@@ -117,9 +142,32 @@ impl Agent {
         }
         command.arg("--pin").arg(self.pins()).arg("--state").arg(self.files.path().join("state"));
         command.arg("--socket").arg(self.socket());
+        command.args(more);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start {}", self.canary.display()))?;
-        self.running = Some(Running::new(child));
+        Ok(Running::new(child))
+    }
+
+    /// Starts another one that takes over, and waits until this one has ended and that one answers.
+    ///
+    /// # Errors
+    /// When either does not.
+    pub fn replace(&mut self, story: &Story) -> Result<()> {
+        let next = self.run(story, &["--take-over"])?;
+        self.wait_for_end()?;
+        self.running = Some(next);
+        self.wait_until_ready()
+    }
+
+    /// Ends it with SIGTERM, as a service manager does, and waits for its end.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end within half a minute.
+    pub fn terminate(&mut self) -> Result<()> {
+        let pid = self.pid().and_then(|pid| Pid::from_raw(pid.try_into().ok()?)).context("the agent does not run")?;
+        kill_process(pid, Signal::TERM)?;
+        self.wait_for_end()?;
+        self.running = None;
         Ok(())
     }
 

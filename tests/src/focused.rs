@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     agent::{Agent, EndpointState},
+    manager::Manager,
     resources::{Extras, PORT, SUBSETS, replace, write_endpoints, write_service},
     server::Hello,
     story::{Hook, Story},
@@ -111,8 +112,23 @@ pub fn stage(hook: Hook, routes: &str) -> Result<(Story, Agent)> {
 /// # Errors
 /// When something does not start.
 pub fn stage_for(hook: Hook, protocol: &str, routes: &str) -> Result<(Story, Agent)> {
+    stage_by(hook, protocol, routes, None)
+}
+
+/// The same, started by `manager`.
+///
+/// # Errors
+/// When something does not start.
+pub fn stage_with(hook: Hook, routes: &str, manager: Manager) -> Result<(Story, Agent)> {
+    stage_by(hook, "http", routes, Some(manager))
+}
+
+fn stage_by(hook: Hook, protocol: &str, routes: &str, manager: Option<Manager>) -> Result<(Story, Agent)> {
     let story = Story::new(hook, 3, 1)?;
     let mut agent = Agent::new(&story)?;
+    if let Some(manager) = manager {
+        agent.managed_by(manager);
+    }
     agent.listen_at(&["10.0.0.1:15001", "[fd00:1::1]:15001"]);
     write_service(&agent.config(), Weights { v1: 1, v2: 0 }, &Extras::default())?;
     let service = agent.config().join("service.yaml");

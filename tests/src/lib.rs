@@ -4,6 +4,7 @@
 //! and [`load`] are the two ends of a connection, [`resources`] is what a user would write, [`agent`] runs the real
 //! `canary` on it, [`stage`] is all of that together, [`tally`] judges what arrived. [`cleanup`] leaves nothing behind.
 //! [`clients`] has services whose servers and clients others have written.
+//! [`requests`] are clients that lose none, [`manager`] is a service manager that keeps sockets.
 //! [`focused`] is the story's second half, where a cookie decides.
 //! [`kernel`] runs the programs on single packets, [`probe`] looks at what happens to connections and frames in detail.
 pub mod agent;
@@ -13,8 +14,10 @@ pub mod clients;
 pub mod focused;
 pub mod kernel;
 pub mod load;
+pub mod manager;
 pub mod netns;
 pub mod probe;
+pub mod requests;
 pub mod resources;
 pub mod server;
 pub mod stage;

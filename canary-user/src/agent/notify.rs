@@ -1,5 +1,6 @@
 //! What the service manager is told: readiness, reloads, the watchdog. Nothing happens without one.
 use std::{
+    os::fd::AsFd,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,7 +10,16 @@ use std::{
 
 use sd_notify::NotifyState;
 
-use crate::agent::view::{Phase, View};
+use crate::{
+    agent::{
+        handover,
+        view::{Phase, View},
+    },
+    proxy::sockets::Socket,
+};
+
+/// What the sockets are called there.
+const NAME: &str = "FDNAME=canary-proxy";
 
 /// The loop's messages to the service manager.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +63,21 @@ impl Notifier {
             Err(error) => tracing::warn!(%error, "cannot tell the service manager about the reload"),
         }
         self.reloading.store(true, Ordering::Release);
+    }
+
+    /// Gives the service manager copies of listening sockets, to start the next agent with; `fresh`: in place of those that
+    /// it has. While no agent runs, connections wait in them.
+    pub fn keep(&self, sockets: &[Socket], fresh: bool) {
+        if fresh {
+            send(&[NotifyState::Custom("FDSTOREREMOVE=1"), NotifyState::Custom(NAME)]);
+        }
+        let Some(manager) = std::env::var_os("NOTIFY_SOCKET") else { return };
+        for some in sockets.chunks(handover::AT_ONCE) {
+            let some: Vec<_> = some.iter().map(AsFd::as_fd).collect();
+            if let Err(error) = handover::send_to(&manager, &format!("FDSTORE=1\n{NAME}\n"), &some) {
+                tracing::warn!(%error, "the service manager does not keep the proxy's sockets: a restart refuses connections");
+            }
+        }
     }
 
     /// The agent stops; the data plane stays.

@@ -2,8 +2,8 @@
 use std::{
     io,
     net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::{Arc, OnceLock, mpsc},
+    path::Path,
+    sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
@@ -12,22 +12,25 @@ use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
     sync::{oneshot, watch},
+    task::JoinHandle,
 };
 
 use crate::{
     agent::{
         Agent, Ahead, Place,
+        handover::{self, HandOverError, Successor},
         kernel::{Kernel, KernelError, pin_remedy},
         lock::{self, Lock, LockError, SocketFile},
         notify::Notifier,
         pass::PassError,
+        proxied::{self, Before},
         settings::Settings,
         store::{Store, StoreError},
         view::View,
         wake::{Handle, Wake},
     },
     api::{self, socket::SocketError},
-    dataplane::{Dataplane, Origins},
+    dataplane::Dataplane,
     proxy::threads::Threads,
     source::directory::{Directory, SourceError},
     telemetry::{self, server::MetricsError, time},
@@ -65,6 +68,9 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// Agents did not change places.
+    #[error(transparent)]
+    HandOver(#[from] HandOverError),
     /// The loop ended by itself.
     #[error("the agent's loop ended unexpectedly; the data plane keeps what was in force")]
     Died,
@@ -76,7 +82,7 @@ impl RunError {
     pub fn remedy(&self, settings: &Settings) -> String {
         match self {
             Self::Lock(LockError::Held { .. }) => {
-                "stop it first; a second agent needs interfaces of its own (--attach), besides its own --pin, --state and --socket"
+                "stop it first, or give --take-over; a second agent needs interfaces of its own (--attach), besides its own --pin, --state and --socket"
                     .into()
             }
             Self::Lock(LockError::Io { what: "pin directory", .. }) | Self::Kernel(_) => {
@@ -86,6 +92,9 @@ impl RunError {
                 "run as root, or give --state and --socket in directories that this user may write to".into()
             }
             Self::Source(_) => "give --config a directory that exists and that this user may read".into(),
+            Self::HandOver(HandOverError::Silent { .. }) => {
+                "stop it, and start this one without --take-over; connections through its proxy are refused meanwhile".into()
+            }
             Self::Attach(error) => error.remedy().trim_end_matches("; the agent tries again").into(),
             _ => String::new(),
         }
@@ -100,10 +109,14 @@ pub fn run(settings: &Settings) -> Result<(), RunError> {
     let dataplane = settings.dataplane.clone();
     let open = move || Dataplane::open(&dataplane).map_err(KernelError::new);
     let runtime = runtime()?;
-    let running = Running::start(settings, &runtime, open)?;
-    let signals = runtime.block_on(until_signal(&running));
-    running.stop(&runtime);
-    signals
+    let mut running = Running::start(settings, &runtime, open)?;
+    match runtime.block_on(running.until_end()) {
+        Ok(End::Relieved(successor)) => running.hand_over(&runtime, successor),
+        signals => {
+            running.stop(&runtime);
+            signals.map(drop)
+        }
+    }
 }
 
 /// The runtime of everything but the loop.
@@ -128,11 +141,21 @@ pub struct Running {
     notifier: Notifier,
     stop: watch::Sender<bool>,
     ended: oneshot::Receiver<()>,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+    tasks: Vec<JoinHandle<()>>,
+    endless: [JoinHandle<()>; 2],
     proxy: Threads,
-    /// Fields are dropped in order: the socket goes while its lock is held.
-    _socket: SocketFile,
-    _locks: [Lock; 3],
+    successor: oneshot::Receiver<Successor>,
+    /// Fields are dropped in order: the sockets go while their lock is held.
+    sockets: [SocketFile; 2],
+    locks: [Lock; 3],
+}
+
+/// Why an agent ends.
+enum End {
+    /// It was told to.
+    Signal,
+    /// Another one takes its place.
+    Relieved(Successor),
 }
 
 impl Running {
@@ -145,19 +168,20 @@ impl Running {
         runtime: &Runtime,
         open: impl FnOnce() -> Result<K, KernelError> + Send + 'static,
     ) -> Result<Self, RunError> {
+        let source = Directory::open(&settings.config)?;
+        let before = Before::find(settings)?;
         let locks = [
             lock::file("socket", &settings.socket, &lock::beside(&settings.socket))?,
             lock::file("state directory", &settings.state, &settings.state.join("lock"))?,
             lock::directory("pin directory", &settings.dataplane.pin)?,
         ];
-        let source = Directory::open(&settings.config)?;
         // Watched before the first read, so that no change falls between.
         let mut changes = {
             let _inside = runtime.enter();
             source.watch()?
         };
-        let origins = Arc::new(LateOrigins::new(settings.dataplane.pin.clone()));
-        let proxy = Threads::start(&settings.proxy, move |peer, local| origins.of(peer, local))
+        let notifier = Notifier::default();
+        let (proxy, copies) = proxied::start(settings, before.sockets, &notifier)
             .map_err(|source| RunError::Start { what: "the proxy", source })?;
         let place = Place {
             source,
@@ -174,18 +198,23 @@ impl Running {
             let _inside = runtime.enter();
             api::socket::bind(&settings.socket, settings.socket_group.as_deref())?
         };
-        let socket = SocketFile(settings.socket.clone());
+        let door = {
+            let _inside = runtime.enter();
+            handover::listen(&handover::beside(&settings.socket))?
+        };
+        let sockets = [SocketFile(settings.socket.clone()), SocketFile(handover::beside(&settings.socket))];
         let metrics = settings.metrics.map(|address| runtime.block_on(telemetry::server::bind(address))).transpose()?;
 
-        let notifier = Notifier::default();
         let (wakes, ended, view) = spawn_loop(open, place, notifier.clone())?;
+        if let Some(predecessor) = before.predecessor {
+            runtime.spawn(proxied::relieve(predecessor, view.clone()));
+        }
         let handle = Handle::new(wakes, view);
         let (stop, mut stopped) = watch::channel(false);
         let address = metrics.as_ref().and_then(|listener| listener.local_addr().ok());
 
-        let mut tasks = Vec::new();
         let woken = handle.clone();
-        tasks.push(runtime.spawn(async move {
+        let watching = runtime.spawn(async move {
             loop {
                 if let Err(error) = changes.changed().await {
                     tracing::error!(%error, "cannot watch the configuration; it is read every 30 s all the same");
@@ -195,9 +224,9 @@ impl Running {
                     return;
                 }
             }
-        }));
+        });
         let router = api::router(handle.clone());
-        tasks.push(runtime.spawn(api::socket::serve(listener, policy, router, stopped.clone())));
+        let mut tasks = vec![runtime.spawn(api::socket::serve(listener, policy, router, stopped.clone()))];
         if let Some(listener) = metrics {
             let (agent, balanced) = (handle.clone(), proxy.routes());
             tasks.push(runtime.spawn(async move {
@@ -207,49 +236,59 @@ impl Running {
                 }
             }));
         }
-        Ok(Self { handle, metrics: address, notifier, stop, ended, tasks, proxy, _socket: socket, _locks: locks })
+        let (tell, successor) = oneshot::channel();
+        let meeting = runtime.spawn(proxied::meet_successor(door, copies, tell));
+        Ok(Self {
+            handle,
+            metrics: address,
+            notifier,
+            stop,
+            ended,
+            tasks,
+            endless: [watching, meeting],
+            proxy,
+            successor,
+            sockets,
+            locks,
+        })
     }
 
     /// Ends the loop and the listeners and removes the socket. The data plane stays in place.
-    pub fn stop(mut self, runtime: &Runtime) {
+    pub fn stop(self, runtime: &Runtime) {
+        // Last, for requests may take their time: the socket is another agent's to take meanwhile.
+        self.end(runtime).stop();
+    }
+
+    /// Leaves the work to another agent. The data plane stays in place, and the proxy goes on until the other one works.
+    fn hand_over(self, runtime: &Runtime, successor: Successor) -> Result<(), RunError> {
+        tracing::info!("another agent takes over");
+        let proxy = self.end(runtime);
+        match successor.let_work() {
+            Ok(()) => proxy.succeeded(),
+            Err(error) => {
+                proxy.stop();
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends everything but the proxy, and gives up the locks.
+    fn end(mut self, runtime: &Runtime) -> Threads {
         self.notifier.stopping();
         // Either may have ended already.
         let _ = self.handle.wake(Wake::Stop);
         let _ = self.stop.send(true);
+        self.endless.iter().for_each(JoinHandle::abort);
         runtime.block_on(async {
             let _ = tokio::time::timeout(Duration::from_secs(10), &mut self.ended).await;
-            for task in self.tasks.drain(..).skip(1) {
+            for task in self.tasks.drain(..) {
                 let _ = tokio::time::timeout(Duration::from_secs(3), task).await;
             }
         });
-        // Last, for requests may take their time: the socket is another agent's to take meanwhile.
-        self.proxy.stop();
-    }
-}
-
-/// The flow tables, opened when the first connection comes: only then are they sure to be there.
-#[derive(Debug)]
-struct LateOrigins {
-    pin: PathBuf,
-    tables: OnceLock<Origins>,
-}
-
-impl LateOrigins {
-    const fn new(pin: PathBuf) -> Self {
-        Self { pin, tables: OnceLock::new() }
-    }
-
-    fn of(&self, peer: SocketAddr, local: SocketAddr) -> Option<SocketAddr> {
-        if self.tables.get().is_none() {
-            match Origins::open(&self.pin) {
-                // Another thread may have been first.
-                Ok(tables) => drop(self.tables.set(tables)),
-                Err(error) => {
-                    tracing::error!(%error, "cannot look up whom a connection to the proxy was meant for");
-                }
-            }
-        }
-        self.tables.get()?.of(peer, local)
+        drop(self.sockets);
+        drop(self.locks);
+        self.proxy
     }
 }
 
@@ -293,30 +332,27 @@ fn spawn_loop<K: Kernel>(
     Ok((wakes, ended, view))
 }
 
-async fn until_signal(running: &Running) -> Result<(), RunError> {
-    let listen = |kind| signal(kind).map_err(|source| RunError::Start { what: "the signal handlers", source });
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut hangup = listen(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => {
-                running.notifier.reloading();
-                running.handle.wake(Wake::Resync).map_err(|_| RunError::Died)?;
-            }
-            () = running.died() => return Err(RunError::Died),
-        }
-    }
-    tracing::info!("stopping; the data plane stays in place (`canary detach` removes it)");
-    Ok(())
-}
-
 impl Running {
-    /// Waits until the loop is gone.
-    async fn died(&self) {
-        self.handle.closed().await;
+    /// Works until a signal ends it or another agent takes its place.
+    async fn until_end(&mut self) -> Result<End, RunError> {
+        let listen = |kind| signal(kind).map_err(|source| RunError::Start { what: "the signal handlers", source });
+        let mut terminate = listen(SignalKind::terminate())?;
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut hangup = listen(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => {
+                    self.notifier.reloading();
+                    self.handle.wake(Wake::Resync).map_err(|_| RunError::Died)?;
+                }
+                Ok(successor) = &mut self.successor => return Ok(End::Relieved(successor)),
+                () = self.handle.closed() => return Err(RunError::Died),
+            }
+        }
+        tracing::info!("stopping; the data plane stays in place (`canary detach` removes it)");
+        Ok(End::Signal)
     }
 }
 

@@ -3,12 +3,14 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Deserializer};
 
 use crate::{
     dataplane::{self, Attach, Capacity, Hook, IdleTimeouts},
+    proxy,
     telemetry::log,
 };
 
@@ -49,6 +51,18 @@ pub struct Options {
     /// 192.0.2.1:15001: an address of this host by which clients' answers can leave; may be repeated, for each address family [default: off].
     #[arg(long, value_name = "ADDR:PORT")]
     pub proxy: Vec<SocketAddr>,
+    /// Connections of clients to the proxy at a time; the next ones wait [default: three in eight of the open files that the agent may have].
+    #[arg(long, value_name = "N")]
+    pub proxy_connections: Option<u32>,
+    /// Time without progress after which a body through the proxy is broken off, of a request (408) or an answer (reset) [default: 300].
+    #[arg(long, value_name = "SECONDS")]
+    pub proxy_body_seconds: Option<u32>,
+    /// Time that open requests of the proxy have when the agent stops or another one takes over [default: 30].
+    #[arg(long, value_name = "SECONDS")]
+    pub proxy_drain_seconds: Option<u32>,
+    /// Take the place of the agent that runs on the same socket, and its listening sockets; without one it starts as ever.
+    #[arg(long)]
+    pub take_over: bool,
     /// What to log: error, warn, info, debug, trace, or a filter such as `info,canary_user::agent=debug` [default: info].
     #[arg(long, value_name = "LEVEL", value_parser = log::checked)]
     #[serde(deserialize_with = "log_filter")]
@@ -103,6 +117,12 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// Addresses of the proxy; none: rules that need the request or the server name are not enforced.
     pub proxy: Vec<SocketAddr>,
+    /// How long the proxy's clients may take.
+    pub proxy_times: proxy::server::Settings,
+    /// Connections of clients to the proxy at a time; `None`: as many as open files allow.
+    pub proxy_connections: Option<u32>,
+    /// Whether a running agent is to be replaced.
+    pub take_over: bool,
     /// Log filter.
     pub log: String,
     /// Log format.
@@ -187,6 +207,7 @@ impl Settings {
         }
         let capacity = Capacity::default();
         let idle = IdleTimeouts::default();
+        let times = proxy::server::Settings::default();
         Ok(Self {
             config: options.config.ok_or(SettingsError::NoConfig)?,
             attach,
@@ -211,6 +232,16 @@ impl Settings {
             socket_group: options.socket_group,
             metrics: options.metrics,
             proxy: proxies(options.proxy)?,
+            proxy_times: proxy::server::Settings {
+                body: seconds("proxy-body-seconds", options.proxy_body_seconds, times.body)?,
+                drain: seconds("proxy-drain-seconds", options.proxy_drain_seconds, times.drain)?,
+                ..times
+            },
+            proxy_connections: options
+                .proxy_connections
+                .map(|given| positive("proxy-connections", Some(given), given))
+                .transpose()?,
+            take_over: options.take_over,
             log: options.log.unwrap_or_else(|| "info".into()),
             log_format: options.log_format.unwrap_or_default(),
         })
@@ -229,6 +260,10 @@ impl Options {
             socket_group: self.socket_group.or(other.socket_group),
             metrics: self.metrics.or(other.metrics),
             proxy: if self.proxy.is_empty() { other.proxy } else { self.proxy },
+            proxy_connections: self.proxy_connections.or(other.proxy_connections),
+            proxy_body_seconds: self.proxy_body_seconds.or(other.proxy_body_seconds),
+            proxy_drain_seconds: self.proxy_drain_seconds.or(other.proxy_drain_seconds),
+            take_over: self.take_over || other.take_over,
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
             flows: self.flows.or(other.flows),
@@ -283,6 +318,10 @@ pub(crate) fn proxies(given: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Setting
     Ok(given)
 }
 
+fn seconds(name: &'static str, given: Option<u32>, default: Duration) -> Result<Duration, SettingsError> {
+    given.map_or(Ok(default), |given| Ok(Duration::from_secs(positive(name, Some(given), given)?.into())))
+}
+
 fn positive(name: &'static str, given: Option<u32>, default: u32) -> Result<u32, SettingsError> {
     match given {
         Some(0) => Err(SettingsError::Zero { name }),
@@ -319,6 +358,18 @@ mod tests {
         assert_eq!(settings.metrics, Some("127.0.0.1:9464".parse().unwrap()));
         assert_eq!(settings.socket, Path::new(SOCKET));
         assert_eq!(read(flags(&[]), file).unwrap().attach, [parse_attach("xdp:lan0").unwrap()]);
+    }
+
+    #[test]
+    fn times_of_the_proxy_have_defaults_and_are_never_zero() {
+        let settings = read(flags(&["tc:eth0"]), "proxy-drain-seconds = 7\ntake-over = true").unwrap();
+        let expected = proxy::server::Settings { drain: Duration::from_secs(7), ..Default::default() };
+        assert_eq!((settings.proxy_times, settings.take_over, settings.proxy_connections), (expected, true, None));
+        for name in ["proxy-drain-seconds", "proxy-body-seconds", "proxy-connections"] {
+            let file: &'static str = format!("{name} = 0").leak();
+            let error = read(flags(&["tc:eth0"]), file).unwrap_err().to_string();
+            assert_eq!(error, format!("{name} is 0: canary needs at least one"));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
@@ -52,6 +53,11 @@ impl Begun {
                 read => return read,
             }
         }
+    }
+
+    /// Makes the end of the connection a reset: what the client has not taken is thrown away.
+    pub(super) fn reset_at_end(&self) -> io::Result<()> {
+        Ok(rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO))?)
     }
 
     /// Writes what the end of the stream will follow at once: the kernel waits for it, and sends both in one packet.

@@ -68,9 +68,16 @@ impl Connection {
         async move {
             let single = request.version() < Version::HTTP_2;
             let last = request.version() == Version::HTTP_11 && headers::closes(request.headers());
-            let (mut answer, close) = this.route(request).await;
+            let (mut answer, mut close) = this.route(request).await;
+            if this.control.has_stalled() {
+                // What the endpoint made of half a body is no answer.
+                (answer, close) = (own::plain(StatusCode::REQUEST_TIMEOUT, Bytes::new()), true);
+            }
             *answer.version_mut() = if single { Version::HTTP_11 } else { Version::HTTP_2 };
-            if (close || last) && single && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if (close || last || this.control.is_leaving())
+                && single
+                && answer.status() != StatusCode::SWITCHING_PROTOCOLS
+            {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 this.control.closing();
             }

@@ -23,11 +23,12 @@ use super::{
     begun::Begun,
     client_hello::{HANDSHAKE, Progress, Reader},
     counts::OnTheWay,
+    farewell::lingered,
     rule::Ends,
+    server::Settings,
     table::{Endpoints, Service},
     upstream::{CONNECT, connect},
 };
-use crate::stop::stopped;
 
 /// Endpoints that are tried before a connection fails.
 const ATTEMPTS: usize = 3;
@@ -40,13 +41,13 @@ const BUFFER: usize = 16 << 10;
 pub(super) async fn pass(
     stream: Begun,
     (service, ends): (Arc<Service>, Ends),
-    mut stop: watch::Receiver<bool>,
-    patience: Duration,
+    stop: watch::Receiver<bool>,
+    settings: Settings,
 ) -> io::Result<Option<Begun>> {
     let mut looking = Looking { stream, reader: Reader::default(), read: 0 };
     let looked = tokio::select! {
-        looked = timeout(patience, looking.look(service.has_requests())) => looked.unwrap_or_else(|late| Err(late.into())),
-        () = stopped(&mut stop) => return Ok(None), // It has not asked for anything.
+        looked = timeout(settings.head, looking.look(service.has_requests())) => looked.unwrap_or_else(|late| Err(late.into())),
+        () = lingered(stop, settings.linger) => return Ok(None), // It has not asked for anything.
     };
     let stream = looking.stream;
     let name = match looked {

@@ -1,5 +1,5 @@
 //! The listener: connections, what is spoken on them, and their end.
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{
     server::conn::{http1, http2},
@@ -7,7 +7,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::watch,
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, timeout},
@@ -15,14 +15,17 @@ use tokio::{
 
 use super::{
     begun::Begun,
+    door::{Door, Guest},
     exchange::Connection,
+    farewell,
+    limited::{Limited, Reason},
     pass::pass,
     table::RouteTable,
     tunnel::Tunnel,
     upstream::Pool,
     wire::{Control, Limits, Wire},
 };
-use crate::stop::{self, stopped};
+use crate::stop::stopped;
 
 /// Most headers of a request.
 pub(super) const HEADERS: usize = 100;
@@ -34,83 +37,148 @@ const SWEEP: Duration = Duration::from_secs(20);
 const PING: Duration = Duration::from_mins(1);
 /// Requests at a time on one HTTP/2 connection.
 const STREAMS: u32 = 256;
+/// Streams that an HTTP/2 client may have reset before they were looked at; one more ends the connection.
+const RESETS: usize = 20;
+/// Streams of an HTTP/2 connection that may end for errors of the client; one more ends the connection.
+const ERRORS: usize = 1_024;
+/// For those that came while the proxy stopped, beyond the time of the others.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// What every HTTP/2 connection begins with; no HTTP/1 request does.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// How long clients may take.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// For the head of a request.
     pub head: Duration,
     /// Between the requests of a connection.
     pub idle: Duration,
+    /// Between two pieces of a body, either way.
+    pub body: Duration,
     /// For requests that are open when the proxy stops.
     pub drain: Duration,
+    /// For one more request on connections that are idle then.
+    pub linger: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { head: Duration::from_secs(10), idle: Duration::from_mins(10), drain: Duration::from_secs(30) }
+        Self {
+            head: Duration::from_secs(10),
+            idle: Duration::from_mins(10),
+            body: Duration::from_mins(5), // Envoy's stream_idle_timeout.
+            drain: Duration::from_secs(30),
+            linger: Duration::from_secs(2),
+        }
     }
 }
 
-/// Serves the connections of `listener` until `stop` becomes true (or its sender is gone); then those that are open may
-/// finish their requests. `frontend_of` has the virtual address that a connection (peer, local address) was made to.
-/// Each request meets the table that is the newest when it comes.
+/// Serves the connections of `door` until `stop` becomes true (or its sender is gone); then those that are open may finish
+/// their requests. Meanwhile new ones are answered once each, unless the door has a successor. `frontend_of` has the
+/// virtual address that a connection (peer, local address) was made to. Each request meets the table that is the newest
+/// when it comes.
 pub async fn serve(
-    listener: TcpListener,
+    mut door: Door,
     frontend_of: impl Fn(SocketAddr, SocketAddr) -> Option<SocketAddr>,
     table: watch::Receiver<Arc<RouteTable>>,
     mut stop: watch::Receiver<bool>,
     settings: Settings,
 ) {
-    let pool = Arc::new(Pool::default());
-    // All connections have the listener's address, unless it listens at every address of the host.
-    let local = listener.local_addr().ok().filter(|local| !local.ip().is_unspecified());
+    let limited = door.house().limited.clone();
+    let host = Host {
+        local: door.address(),
+        frontend_of,
+        pool: Arc::new(Pool::default()),
+        table,
+        stop: stop.clone(),
+        settings,
+        limited,
+    };
     let mut connections = JoinSet::new();
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = connections.join_next() => continue,
-            _ = sweep.tick() => {
-                pool.sweep();
-                continue;
-            }
+        tokio::select! {
+            came = door.next() => host.welcome(came, &mut connections).await,
+            Some(_) = connections.join_next() => {}
+            _ = sweep.tick() => host.pool.sweep(),
             () = stopped(&mut stop) => break,
+        }
+    }
+    host.part(door, connections).await;
+}
+
+/// What the connections of a door have in common.
+struct Host<F> {
+    local: Option<SocketAddr>,
+    frontend_of: F,
+    pool: Arc<Pool>,
+    table: watch::Receiver<Arc<RouteTable>>,
+    stop: watch::Receiver<bool>,
+    settings: Settings,
+    limited: Arc<Limited>,
+}
+
+impl<F: Fn(SocketAddr, SocketAddr) -> Option<SocketAddr>> Host<F> {
+    /// Sees `connections` off, and those that come meanwhile, and cuts off what does not end.
+    async fn part(&self, mut door: Door, mut connections: JoinSet<()>) {
+        let drain = self.settings.drain;
+        let (mut late, mut over) = (JoinSet::new(), pin!(sleep(drain)));
+        while !connections.is_empty() && !door.has_successor() {
+            tokio::select! {
+                came = door.next() => self.welcome(came, &mut late).await,
+                Some(_) = connections.join_next() => {}
+                Some(_) = late.join_next() => {}
+                () = &mut over => break,
+            }
+        }
+        for guest in door.close() {
+            self.welcome(Ok(guest), &mut late).await;
+        }
+        let last_words = sleep(LAST_WORDS.min(drain));
+        let finished = async {
+            while connections.join_next().await.is_some() {}
+            while late.join_next().await.is_some() {}
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+        tokio::select! {
+            () = finished => {}
+            _ = futures::future::join(over, last_words) => {}
+        }
+        let cut = connections.len() + late.len();
+        if cut > 0 {
+            tracing::info!(connections = cut, "cut off connections that did not finish");
+            self.limited.add(Reason::Drain, cut as u64);
+        }
+    }
+
+    /// Talks with whoever came.
+    async fn welcome(&self, came: io::Result<Guest>, connections: &mut JoinSet<()>) {
+        let Guest { stream, peer, place } = match came {
+            Ok(guest) => guest,
             Err(error) => {
                 // Out of file descriptors, mostly: those that are open must end first.
                 tracing::warn!(%error, "cannot accept a connection");
-                sleep(Duration::from_millis(100)).await;
-                continue;
+                return sleep(Duration::from_millis(100)).await;
             }
         };
         let client = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let frontend = local.or_else(|| stream.local_addr().ok()).and_then(|local| frontend_of(peer, local));
+        let frontend =
+            self.local.or_else(|| stream.local_addr().ok()).and_then(|local| (self.frontend_of)(peer, local));
         let connection = Arc::new(Connection {
-            table: table.clone(),
-            pool: pool.clone(),
+            table: self.table.clone(),
+            pool: self.pool.clone(),
             client,
             frontend,
             control: Arc::new(Control::default()),
             tunnel: Tunnel::default(),
         });
-        let stop = stop.clone();
+        let (stop, settings, limited) = (self.stop.clone(), self.settings, self.limited.clone());
         connections.spawn(async move {
-            if let Err(error) = converse(stream, connection, stop, settings).await {
+            let _place = place;
+            if let Err(error) = converse(stream, connection, stop, settings, limited).await {
                 tracing::debug!(%error, %client, "connection ended badly");
             }
         });
-    }
-    drop(listener);
-    let finished = timeout(settings.drain, async { while connections.join_next().await.is_some() {} });
-    if finished.await.is_err() {
-        tracing::info!(connections = connections.len(), "cut off connections that did not finish");
-        connections.shutdown().await;
     }
 }
 
@@ -119,24 +187,31 @@ type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 async fn converse(
     stream: TcpStream,
     connection: Arc<Connection>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
     settings: Settings,
+    limited: Arc<Limited>,
 ) -> Ended {
     let mut stream = Begun::new(stream);
     if let Some(meant) = connection.passed() {
         // Boxed, so that requests carry no room for it.
-        let passed = Box::pin(pass(stream, meant, stop.clone(), settings.head)).await?;
+        let passed = Box::pin(pass(stream, meant, stop.clone(), settings)).await?;
         let Some(back) = passed else { return Ok(()) };
         stream = back;
     }
     let multiplexed = tokio::select! {
-        sniffed = timeout(settings.head, speaks_http2(&mut stream)) => sniffed??,
-        () = stopped(&mut stop) => return Ok(()), // It has not asked for anything.
+        sniffed = timeout(settings.head, speaks_http2(&mut stream)) => match sniffed {
+            Ok(sniffed) => sniffed?,
+            Err(late) => {
+                limited.count(Reason::SlowHead);
+                return Err(late.into());
+            }
+        },
+        () = farewell::lingered(stop.clone(), settings.linger) => return Ok(()), // It has not asked for anything.
     };
     if multiplexed {
-        multiplex(stream, connection, stop).await
+        multiplex(stream, connection, stop, settings.linger).await
     } else {
-        take_turns(stream, connection, stop, settings).await
+        take_turns(stream, connection, stop, settings, limited).await
     }
 }
 
@@ -150,11 +225,12 @@ async fn speaks_http2(stream: &mut Begun) -> io::Result<bool> {
 async fn take_turns(
     stream: Begun,
     connection: Arc<Connection>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
     settings: Settings,
+    limited: Arc<Limited>,
 ) -> Ended {
-    let limits = Limits { head: settings.head, idle: settings.idle };
-    let wire = Wire::new(stream, connection.control.clone(), limits);
+    let limits = Limits { head: settings.head, idle: settings.idle, body: settings.body };
+    let wire = Wire::new(stream, connection.control.clone(), limits, limited);
     let service = service_fn(|request| connection.answer(request));
     // The time for a head is the wire's to watch: hyper's would begin with the end of the request before.
     let served = http1::Builder::new()
@@ -164,18 +240,23 @@ async fn take_turns(
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(wire), service)
         .with_upgrades();
-    stop::serve(served, http1::UpgradeableConnection::graceful_shutdown, &mut stop).await?;
+    let end = http1::UpgradeableConnection::graceful_shutdown;
+    farewell::serve(pin!(served), end, &connection.control, stop, settings.linger).await?;
     connection.tunnel.run().await;
     Ok(())
 }
 
-async fn multiplex(stream: Begun, connection: Arc<Connection>, mut stop: watch::Receiver<bool>) -> Ended {
+async fn multiplex(stream: Begun, connection: Arc<Connection>, stop: watch::Receiver<bool>, linger: Duration) -> Ended {
+    let control = connection.control.clone();
     let service = service_fn(move |request| connection.answer(request));
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .max_concurrent_streams(STREAMS)
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(ERRORS)
         .max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX))
         .serve_connection(TokioIo::new(stream), service);
-    Ok(stop::serve(served, http2::Connection::graceful_shutdown, &mut stop).await?)
+    farewell::serve(pin!(served), http2::Connection::graceful_shutdown, &control, stop, linger).await?;
+    Ok(())
 }

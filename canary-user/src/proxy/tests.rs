@@ -2,10 +2,13 @@
 mod balance;
 mod client_hello;
 mod cors;
+mod farewells;
 mod faults;
 mod fixture;
 mod framing;
 mod headers;
+mod life;
+mod limits;
 mod matching;
 mod mirrors;
 mod passing;

@@ -16,10 +16,14 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use self::framing::Framing;
-use super::begun::Begun;
+use self::{framing::Framing, patience::Patience};
+use super::{
+    begun::Begun,
+    limited::{Limited, Reason},
+};
 
 pub(super) mod framing;
+mod patience;
 
 /// What the one who answers tells the wire.
 #[derive(Debug, Default)]
@@ -27,6 +31,8 @@ pub(super) struct Control {
     active: AtomicUsize,
     raw: AtomicBool,
     closing: AtomicBool,
+    leaving: AtomicBool,
+    stalled: AtomicBool,
 }
 
 /// As long as it lives, a request is being answered: silence is no idleness.
@@ -49,6 +55,26 @@ impl Control {
         self.closing.store(true, Relaxed);
     }
 
+    /// The proxy stops: the next answer is the connection's last one.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Relaxed);
+    }
+
+    /// Whether the proxy stops.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Relaxed)
+    }
+
+    /// Whether the body of a request has made no progress for too long.
+    pub(super) fn has_stalled(&self) -> bool {
+        self.stalled.load(Relaxed)
+    }
+
+    /// Whether a request is being answered.
+    pub(super) fn is_busy(&self) -> bool {
+        self.active.load(Relaxed) > 0
+    }
+
     /// What is left to write is the end of the connection's last answer.
     fn finished(&self) -> bool {
         self.closing.load(Relaxed) && self.active.load(Relaxed) == 0 && !self.raw.load(Relaxed)
@@ -68,6 +94,8 @@ pub(super) struct Limits {
     pub(super) head: Duration,
     /// Between requests.
     pub(super) idle: Duration,
+    /// Between pieces of a body.
+    pub(super) body: Duration,
 }
 
 /// A client's connection.
@@ -80,11 +108,53 @@ pub(super) struct Wire {
     /// Since when the client takes its time.
     since: Instant,
     sleep: Option<Pin<Box<Sleep>>>,
+    reading: Patience,
+    writing: Patience,
+    limited: Arc<Limited>,
 }
 
 impl Wire {
-    pub(super) fn new(inner: Begun, control: Arc<Control>, limits: Limits) -> Self {
-        Self { inner, framing: Framing::default(), control, limits, since: Instant::now(), sleep: None }
+    pub(super) fn new(inner: Begun, control: Arc<Control>, limits: Limits, limited: Arc<Limited>) -> Self {
+        Self {
+            inner,
+            framing: Framing::default(),
+            control,
+            limits,
+            since: Instant::now(),
+            sleep: None,
+            reading: Patience::default(),
+            writing: Patience::default(),
+            limited,
+        }
+    }
+
+    /// Nothing came: perhaps the end of the connection.
+    fn waited(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (in_head, between) = (self.framing.in_head(), self.framing.between());
+        if in_head || between {
+            ready!(self.overdue(cx));
+            if !in_head {
+                return Poll::Ready(Ok(())); // As if the client had ended it.
+            }
+            self.limited.count(Reason::SlowHead);
+        } else {
+            ready!(self.reading.poll_over(self.limits.body, cx));
+            self.limited.count(Reason::SlowBody);
+            self.control.stalled.store(true, Relaxed);
+        }
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Ends a connection whose client takes nothing of what it asked for.
+    fn wrote(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if written.is_ready() || self.control.raw.load(Relaxed) {
+            self.writing.progress();
+            return written;
+        }
+        ready!(self.writing.poll_over(self.limits.body, cx));
+        self.limited.count(Reason::SlowReader);
+        self.inner.reset_at_end()?;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Ready when the client took too long.
@@ -125,9 +195,9 @@ impl AsyncRead for Wire {
             return read;
         }
         if read.is_pending() {
-            let in_head = this.framing.in_head();
-            return this.overdue(cx).map(|()| if in_head { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) });
+            return this.waited(cx);
         }
+        this.reading.progress();
         let head = (this.framing.in_head(), this.framing.heads());
         if let Some(bytes) = buf.filled_mut().get_mut(before..) {
             this.framing.feed(bytes);
@@ -144,10 +214,12 @@ impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.written();
-        if this.control.finished() {
-            return this.inner.poll_write_last(cx, &[io::IoSlice::new(buf)]);
-        }
-        Pin::new(&mut this.inner).poll_write(cx, buf)
+        let written = if this.control.finished() {
+            this.inner.poll_write_last(cx, &[io::IoSlice::new(buf)])
+        } else {
+            Pin::new(&mut this.inner).poll_write(cx, buf)
+        };
+        this.wrote(written, cx)
     }
 
     fn poll_write_vectored(
@@ -157,10 +229,12 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.written();
-        if this.control.finished() {
-            return this.inner.poll_write_last(cx, bufs);
-        }
-        Pin::new(&mut this.inner).poll_write_vectored(cx, bufs)
+        let written = if this.control.finished() {
+            this.inner.poll_write_last(cx, bufs)
+        } else {
+            Pin::new(&mut this.inner).poll_write_vectored(cx, bufs)
+        };
+        this.wrote(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

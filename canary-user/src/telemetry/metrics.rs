@@ -11,6 +11,7 @@ use crate::{
     proxy::{
         answers::Answers,
         counts::{Count, CountKey},
+        limited::{Limited, Reason},
         table::Ejections,
     },
     state::{Protocol, ServiceId},
@@ -62,6 +63,7 @@ metrics! {
     RETRIES = Counter "canary_request_retries_total": "Attempts after the first one by service, rule and version.";
     LEFT = Counter "canary_left_packets_total": "Packets that were left alone, by reason.";
     ENDPOINTS = Gauge "canary_endpoints": "Endpoints by service, version and state.";
+    LIMITED = Counter "canary_proxy_limited_total": "How often clients of the proxy met a limit, by reason.";
     EJECTIONS = Counter "canary_endpoint_ejections_total": "How often the proxy ejected an endpoint for its errors, by service, version and endpoint; only where a policy asks for outlier detection.";
     EJECTED = Gauge "canary_endpoint_ejected": "1 while the endpoint is ejected, else 0.";
     INTENDED = Gauge "canary_weight_intended": "Weight that the configuration wants, by service, rule and version.";
@@ -83,10 +85,14 @@ pub fn text(
     counters: &Counters,
     requests: &[(CountKey, Count, Answers)],
     ejections: &[Ejections],
+    limited: &Limited,
 ) -> String {
     let mut page = Page::default();
     traffic(&mut page, view, counters);
     requests::fill(&mut page, requests);
+    for reason in Reason::ALL {
+        page.count(LIMITED, &[("reason", reason.name())], limited.of(reason));
+    }
     for of in ejections {
         let (service, endpoint) = (of.service.to_string(), of.endpoint.to_string());
         let labels = [("service", service.as_str()), ("version", &of.version), ("endpoint", &endpoint)];
@@ -281,7 +287,7 @@ mod tests {
         kernel.inside().flows = flows.iter().map(|&(name, flows)| (name.to_owned(), flows)).collect();
         let state = std::sync::Arc::new(state);
         let view = View { intended: state.clone(), in_force: state, phase: Phase::Ready, ..View::default() };
-        text(&view, &kernel.counters().unwrap(), &[], &[])
+        text(&view, &kernel.counters().unwrap(), &[], &[], &Limited::default())
     }
 
     #[test]
@@ -338,7 +344,7 @@ mod tests {
             total: 3,
             out: true,
         };
-        let page = text(&View::default(), &Counters::default(), &[], &[ejected]);
+        let page = text(&View::default(), &Counters::default(), &[], &[ejected], &Limited::default());
         for (name, value) in [("ejections_total", 3), ("ejected", 1)] {
             let labels = r#"service="default/web:80/tcp",version="v2",endpoint="10.244.2.1:80""#;
             let line = format!("canary_endpoint_{name}{{{labels}}} {value}");

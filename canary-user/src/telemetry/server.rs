@@ -52,7 +52,8 @@ async fn page(State((agent, balanced)): State<(Handle, Routes)>) -> Response {
     match agent.ask(Ask::Counters).await {
         Ok(Ok((counters, view))) => {
             let head = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-            (head, metrics::text(&view, &counters, &balanced.requests(), &balanced.ejections())).into_response()
+            let (requests, ejections) = (balanced.requests(), balanced.ejections());
+            (head, metrics::text(&view, &counters, &requests, &ejections, balanced.limited())).into_response()
         }
         Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
         Err(stopped) => (StatusCode::SERVICE_UNAVAILABLE, format!("{stopped}\n")).into_response(),

@@ -26,6 +26,7 @@ use tokio::{
 
 use crate::{
     proxy::{
+        door::{Door, House},
         server::{Settings, serve},
         table::RouteTable,
     },
@@ -92,17 +93,30 @@ pub(super) struct Proxy {
     pub(super) table: watch::Sender<Arc<RouteTable>>,
     pub(super) stop: watch::Sender<bool>,
     pub(super) task: JoinHandle<()>,
+    pub(super) house: House,
 }
 
 pub(super) async fn proxy(state: &State) -> Proxy {
-    let settings =
-        Settings { head: Duration::from_millis(300), idle: Duration::from_secs(2), drain: Duration::from_secs(1) };
+    proxy_with_room(state, 1_000).await
+}
+
+/// One for so many connections at a time.
+pub(super) async fn proxy_with_room(state: &State, connections: usize) -> Proxy {
+    let settings = Settings {
+        head: Duration::from_millis(300),
+        idle: Duration::from_secs(2),
+        body: Duration::from_secs(3),
+        drain: Duration::from_secs(1),
+        linger: Duration::from_millis(500),
+    };
+    let house = House::new(connections);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (table, tables) = watch::channel(Arc::new(RouteTable::build(state, None)));
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(serve(listener, |_, _| Some(FRONTEND), tables, stopped, settings));
-    Proxy { address, table, stop, task }
+    let task =
+        tokio::spawn(serve(Door::new(listener, house.clone()), |_, _| Some(FRONTEND), tables, stopped, settings));
+    Proxy { address, table, stop, task, house }
 }
 
 impl Proxy {

@@ -166,7 +166,6 @@ async fn open_requests_finish_within_the_drain_time() {
     let start = Instant::now();
     proxy.stop.send_replace(true);
     assert_eq!(idle.hear_all().await, "");
-    assert!(start.elapsed() < Duration::from_millis(200), "{:?}", start.elapsed());
     let answer = short.hear_all().await;
     assert!(answer.ends_with("\r\n\r\ndone"), "{answer:?} after {:?}", start.elapsed());
     assert_eq!(long.hear_all().await, "");
