@@ -2,9 +2,9 @@
 //!
 //! The way of a request: [`server`] has the connection, `exchange` takes one request through: [`table`] finds the rule
 //! by [`matching`] and draws version and endpoint, [`headers`] makes the changes, `upstream` sends it on. Bodies are
-//! streamed, never kept. [`counts`] has what became of them.
+//! streamed, never kept. [`telemetry`] has what became of them, [`access_log`] a line for each.
+pub mod access_log;
 mod body;
-pub mod counts;
 mod exchange;
 pub mod headers;
 pub mod matching;
@@ -13,6 +13,7 @@ mod rule;
 pub mod server;
 pub mod table;
 mod target;
+pub mod telemetry;
 pub mod threads;
 mod tunnel;
 mod upstream;

@@ -161,6 +161,19 @@ impl fmt::Display for Protocol {
     }
 }
 
+impl ServiceId {
+    /// Its host, as Istio's labels have it.
+    #[must_use]
+    pub fn host(&self) -> String {
+        // The name of a ServiceEntry is its host.
+        if self.name.contains('.') {
+            self.name.clone()
+        } else {
+            format!("{}.{}.svc.cluster.local", self.name, self.namespace)
+        }
+    }
+}
+
 impl fmt::Display for ServiceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let six = if self.family == Family::Ipv6 { "6" } else { "" };

@@ -28,7 +28,10 @@ use crate::{
     },
     api::{self, socket::SocketError},
     dataplane::{Dataplane, Origins},
-    proxy::threads::Threads,
+    proxy::{
+        access_log::{self, Writer},
+        threads::Threads,
+    },
     source::directory::{Directory, SourceError},
     telemetry::{self, server::MetricsError, time},
 };
@@ -51,6 +54,14 @@ pub enum RunError {
     /// The metrics listener cannot be made.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The access log cannot be written.
+    #[error("cannot open the access log {path}")]
+    AccessLog {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The kernel's side cannot be opened.
     #[error("cannot open the data plane")]
     Kernel(#[source] KernelError),
@@ -85,6 +96,7 @@ impl RunError {
             Self::Lock(LockError::Io { .. }) | Self::Socket(SocketError::Bind { .. }) => {
                 "run as root, or give --state and --socket in directories that this user may write to".into()
             }
+            Self::AccessLog { .. } => "give --access-log a file that this user may write to, in a directory that exists".into(),
             Self::Source(_) => "give --config a directory that exists and that this user may read".into(),
             Self::Attach(error) => error.remedy().trim_end_matches("; the agent tries again").into(),
             _ => String::new(),
@@ -130,6 +142,7 @@ pub struct Running {
     ended: oneshot::Receiver<()>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     proxy: Threads,
+    access_log: Option<Writer>,
     /// Fields are dropped in order: the socket goes while its lock is held.
     _socket: SocketFile,
     _locks: [Lock; 3],
@@ -157,7 +170,9 @@ impl Running {
             source.watch()?
         };
         let origins = Arc::new(LateOrigins::new(settings.dataplane.pin.clone()));
-        let proxy = Threads::start(&settings.proxy, move |peer, local| origins.of(peer, local))
+        let access_log = settings.access_log.as_ref().map(open_access_log).transpose()?;
+        let log = access_log.as_ref().map(Writer::log);
+        let proxy = Threads::start(&settings.proxy, move |peer, local| origins.of(peer, local), log)
             .map_err(|source| RunError::Start { what: "the proxy", source })?;
         let place = Place {
             source,
@@ -179,7 +194,7 @@ impl Running {
 
         let notifier = Notifier::default();
         let (wakes, ended, view) = spawn_loop(open, place, notifier.clone())?;
-        let handle = Handle::new(wakes, view);
+        let handle = Handle::new(wakes, view).with_proxy(proxy.routes());
         let (stop, mut stopped) = watch::channel(false);
         let address = metrics.as_ref().and_then(|listener| listener.local_addr().ok());
 
@@ -209,7 +224,8 @@ impl Running {
                 }
             }));
         }
-        Ok(Self { handle, metrics: address, notifier, stop, ended, tasks, proxy, _socket: socket, _locks: locks })
+        let metrics = address;
+        Ok(Self { handle, metrics, notifier, stop, ended, tasks, proxy, access_log, _socket: socket, _locks: locks })
     }
 
     /// Ends the loop and the listeners and removes the socket. The data plane stays in place.
@@ -226,7 +242,14 @@ impl Running {
         });
         // Last, for requests may take their time: the socket is another agent's to take meanwhile.
         self.proxy.stop();
+        if let Some(log) = self.access_log {
+            log.stop();
+        }
     }
+}
+
+fn open_access_log(settings: &access_log::Settings) -> Result<Writer, RunError> {
+    Writer::start(settings).map_err(|source| RunError::AccessLog { path: settings.file.clone(), source })
 }
 
 /// The flow tables, opened when the first connection comes: only then are they sure to be there.
@@ -306,6 +329,7 @@ async fn until_signal(running: &Running) -> Result<(), RunError> {
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
                 running.notifier.reloading();
+                running.access_log.iter().for_each(Writer::reopen);
                 running.handle.wake(Wake::Resync).map_err(|_| RunError::Died)?;
             }
             () = running.died() => return Err(RunError::Died),

@@ -1,12 +1,16 @@
 //! Bodies on their way through: frame by frame, with their trailers, never collected.
 use std::{
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
 };
 
 use hyper::body::{Bytes, Frame, Incoming, SizeHint};
 
-use super::{upstream::Lease, wire::Hold};
+use super::{telemetry::Record, upstream::Lease, wire::Hold};
 
 /// The body of a request or an answer.
 #[derive(Debug)]
@@ -16,6 +20,10 @@ pub(super) struct Body {
     lease: Option<Lease>,
     /// The client's connection is in use until then.
     hold: Option<Hold>,
+    /// The request that it answers, to be counted at the end.
+    record: Option<Record>,
+    /// Where its bytes are counted.
+    counted: Option<Arc<AtomicU64>>,
 }
 
 #[derive(Debug)]
@@ -27,12 +35,12 @@ enum Source {
 impl Body {
     /// One of the proxy's own; no bytes: none.
     pub(super) fn of(bytes: Bytes) -> Self {
-        Self { source: Source::Own(bytes), lease: None, hold: None }
+        Self { source: Source::Own(bytes), lease: None, hold: None, record: None, counted: None }
     }
 
     /// One that is passed on.
     pub(super) fn passed(body: Incoming, lease: Option<Lease>) -> Self {
-        let mut body = Self { source: Source::Passed(body), lease, hold: None };
+        let mut body = Self { source: Source::Passed(body), lease, hold: None, record: None, counted: None };
         body.release_at_end();
         body
     }
@@ -41,6 +49,46 @@ impl Body {
     pub(super) fn holding(mut self, hold: Hold) -> Self {
         self.hold = Some(hold);
         self
+    }
+
+    /// Counts its bytes.
+    pub(super) fn counted(mut self, bytes: Option<Arc<AtomicU64>>) -> Self {
+        self.counted = bytes;
+        self
+    }
+
+    /// Counts the request that it answers when it is over.
+    pub(super) fn recorded(mut self, mut record: Record) -> Self {
+        use hyper::body::Body as _;
+        match &self.source {
+            Source::Own(bytes) => record.sent(bytes.len()),
+            Source::Passed(_) if self.is_end_stream() => {}
+            Source::Passed(_) => {
+                record.begins();
+                self.record = Some(record);
+            }
+        }
+        self
+    }
+
+    fn note(&mut self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
+        let bytes = frame.and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+        if let Some(counted) = &self.counted {
+            counted.fetch_add(bytes as u64, Relaxed);
+        }
+        let Some(record) = &mut self.record else { return };
+        record.sent(bytes);
+        if let Some(Ok(frame)) = frame
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            record.trailed(trailers);
+        }
+        let broken = matches!(frame, Some(Err(_)));
+        if (broken || frame.is_none() || hyper::body::Body::is_end_stream(self))
+            && let Some(record) = self.record.take()
+        {
+            record.ends(broken);
+        }
     }
 
     /// Given back at the end only: a connection with half an answer in it is closed.
@@ -74,6 +122,7 @@ impl hyper::body::Body for Body {
             // Whoever knows the length does not ask for the end.
             Some(Ok(_)) => this.release_at_end(),
         }
+        this.note(frame.as_ref());
         Poll::Ready(frame)
     }
 

@@ -1,5 +1,11 @@
 //! One request: from its head to the head of its answer.
-use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+};
 
 use hyper::{
     Method, Request, Response, StatusCode, Uri, Version,
@@ -12,7 +18,6 @@ use tokio::sync::watch;
 use super::{
     Flag,
     body::Body,
-    counts::OnTheWay,
     headers, matching,
     matching::Matched,
     own,
@@ -20,6 +25,7 @@ use super::{
     server::HEADERS,
     table::{RouteTable, Service},
     target,
+    telemetry::{Begun, Record, request_id},
     tunnel::Tunnel,
     upstream::{Failure, Pool},
     view::RequestView,
@@ -61,22 +67,41 @@ impl Connection {
     }
 
     /// The answer, and whether the connection should end with it.
-    async fn route(&self, request: Request<Incoming>) -> (Response<Body>, bool) {
+    async fn route(&self, mut request: Request<Incoming>) -> (Response<Body>, bool) {
         let table = self.table.borrow().clone(); // The newest one for each request.
+        request_id::ensure(request.headers_mut());
+        let begun = Begun::new(&request, self, table.log());
         let known = self.frontend.and_then(|frontend| Some((frontend, table.service(frontend)?)));
-        let Some((frontend, service)) = known else { return (own::failure(Flag::NR), true) };
+        let Some((frontend, service)) = known else {
+            let answer = (own::failure(Flag::NR), Some(Flag::NR));
+            return (counted(begun.on(table.lost().clone()), answer), true);
+        };
+        let unmatched = |begun: Begun, answer| (counted(begun.on(service.unmatched.clone()), answer), true);
         let (mut parts, body) = request.into_parts();
         let authority = match authority(&mut parts, frontend) {
             Ok(authority) => authority,
-            Err(status) => return (own::plain(status, Bytes::new()), true),
+            Err(status) => return unmatched(begun, (own::plain(status, Bytes::new()), None)),
         };
         // CONNECT asks for a tunnel to anywhere, which no rule grants.
         if parts.method == Method::CONNECT {
-            return (own::failure(Flag::NR), true);
+            return unmatched(begun, (own::failure(Flag::NR), Some(Flag::NR)));
         }
         let ends = Ends { client: self.client, frontend };
         let request = Request::from_parts(parts, body);
-        (self.follow(service, ends, &authority, request).await, service.leaving)
+        (self.follow(service, ends, &authority, request, begun).await, service.leaving)
+    }
+
+    /// Counts what hyper answers, or drops, because it is no request.
+    pub(super) fn noted(&self, ended: hyper::Result<()>) -> hyper::Result<()> {
+        if let Err(error) = &ended
+            && let Some(code) = refused(error)
+        {
+            let table = self.table.borrow();
+            let service = self.frontend.and_then(|frontend| table.service(frontend));
+            let tally = service.map_or_else(|| table.lost(), |service| &service.unmatched);
+            Record::new(tally.clone()).refused(code);
+        }
+        ended
     }
 
     async fn follow(
@@ -85,6 +110,7 @@ impl Connection {
         ends: Ends,
         authority: &str,
         request: Request<Incoming>,
+        begun: Begun,
     ) -> Response<Body> {
         let view = RequestView {
             method: request.method().as_str(),
@@ -95,33 +121,33 @@ impl Connection {
             client: ends.client.ip(),
         };
         let Some((rule, matched)) = service.rule(&view) else {
-            let count = OnTheWay::new(service.unmatched.clone());
-            return counted(count, (own::failure(Flag::NR), Some(Flag::NR)));
+            return counted(begun.on(service.unmatched.clone()), (own::failure(Flag::NR), Some(Flag::NR)));
         };
         match &rule.action {
             Action::Answer { status, body, tally } => {
                 let mut answer = own::plain(*status, body.clone());
                 rule.headers.response.apply(answer.headers_mut());
-                counted(OnTheWay::new(tally.clone()), (answer, None))
+                counted(begun.on(tally.clone()), (answer, None))
             }
             Action::Redirect { status, to, tally } => {
-                let count = OnTheWay::new(tally.clone());
                 let mut answer = match target::location(to, &view) {
                     Some(location) => own::redirect(*status, location),
                     None => own::plain(StatusCode::BAD_REQUEST, Bytes::new()),
                 };
                 rule.headers.response.apply(answer.headers_mut());
-                counted(count, (answer, None))
+                counted(begun.on(tally.clone()), (answer, None))
             }
             Action::Route(route) => {
                 let Some(destination) = route.choose(ends) else {
-                    let count = OnTheWay::new(service.unmatched.clone());
-                    return counted(count, (own::failure(Flag::NC), Some(Flag::NC)));
+                    return counted(begun.on(service.unmatched.clone()), (own::failure(Flag::NC), Some(Flag::NC)));
                 };
-                let count = OnTheWay::new(destination.tally.clone());
-                let way = Way { rule, route, destination, matched };
+                let mut record = begun.on(destination.tally.clone());
+                let received = record.goes(request.body(), || service.destination(rule, destination));
+                let tried = record.logged().then(Mutex::default);
+                let way = Way { rule, route, destination, matched, received, tried };
                 let outcome = self.forward(service, ends, &way, authority, request).await;
-                counted(count, outcome)
+                record.tried(way.last_tried());
+                counted(record, outcome)
             }
         }
     }
@@ -137,6 +163,7 @@ impl Connection {
         let failed = |flag| (own::failure(flag), Some(flag));
         let Some(endpoints) = service.version(&way.destination.version) else { return failed(Flag::NC) };
         let Some(endpoint) = endpoints.next() else { return failed(Flag::UH) };
+        way.tries(endpoint);
         let upgrade = headers::upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11);
         let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
@@ -146,7 +173,8 @@ impl Connection {
         if let Some(protocol) = upgrade {
             headers::restore_upgrade(&mut head.headers, protocol);
         }
-        let sent = self.pool.send(endpoint, Request::from_parts(head, Body::passed(body, None)));
+        let sent =
+            self.pool.send(endpoint, Request::from_parts(head, Body::passed(body, None).counted(way.received.clone())));
         let sent = match way.rule.timeout {
             None => sent.await,
             Some(limit) => match tokio::time::timeout(limit, sent).await {
@@ -191,9 +219,23 @@ struct Way<'a> {
     route: &'a Route,
     destination: &'a Destination,
     matched: Matched,
+    /// Counts the bytes of the request's body, if nobody knows them yet.
+    received: Option<Arc<AtomicU64>>,
+    /// The endpoint that was tried last, if somebody wants to know.
+    tried: Option<Mutex<Option<SocketAddr>>>,
 }
 
 impl Way<'_> {
+    fn tries(&self, endpoint: SocketAddr) {
+        if let Some(tried) = &self.tried {
+            *tried.lock().unwrap_or_else(PoisonError::into_inner) = Some(endpoint);
+        }
+    }
+
+    fn last_tried(&self) -> Option<SocketAddr> {
+        *self.tried.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Changes the headers of an answer, the destination's first: where both set the same, the rule's hold, as in Envoy.
     fn change(&self, answer: &mut HeaderMap) {
         headers::strip_hop_by_hop(answer);
@@ -202,9 +244,20 @@ impl Way<'_> {
     }
 }
 
-fn counted(count: OnTheWay, (answer, flag): Outcome) -> Response<Body> {
-    count.answered(answer.status(), flag);
-    answer
+fn counted(record: Record, (answer, flag): Outcome) -> Response<Body> {
+    record.answered(answer, flag)
+}
+
+/// What hyper answered to what it could not read; 0: nothing, for the rest of a head did not come in time.
+fn refused(error: &hyper::Error) -> Option<u16> {
+    if error.is_parse_too_large() {
+        return Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.as_u16());
+    }
+    if error.is_parse() {
+        return Some(StatusCode::BAD_REQUEST.as_u16());
+    }
+    let cause = std::error::Error::source(error)?.downcast_ref::<io::Error>()?;
+    (cause.kind() == io::ErrorKind::TimedOut).then_some(0)
 }
 
 /// The authority of a request. `Host` is taken out: an address in the request line is the one that counts (RFC 9112 §3.2.2).

@@ -24,20 +24,13 @@ pub enum Flag {
     UC,
     /// The rule's time was over before the answer.
     UT,
-    /// The client went away before the answer.
+    /// The client went away before the answer was complete.
     DC,
+    /// What the client sends is no HTTP.
+    DPE,
 }
 
 impl Flag {
-    /// All of them, in the order of [`Self::index`].
-    pub const ALL: [Self; 7] = [Self::NR, Self::UH, Self::NC, Self::UF, Self::UC, Self::UT, Self::DC];
-
-    /// Place in [`Self::ALL`].
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-
     /// As it is printed.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -49,12 +42,14 @@ impl Flag {
             Self::UC => "UC",
             Self::UT => "UT",
             Self::DC => "DC",
+            Self::DPE => "DPE",
         }
     }
 
     const fn status(self) -> StatusCode {
         match self {
             Self::NR => StatusCode::NOT_FOUND,
+            Self::DPE => StatusCode::BAD_REQUEST,
             Self::UT => StatusCode::GATEWAY_TIMEOUT,
             Self::UH | Self::NC | Self::UF | Self::UC | Self::DC => StatusCode::SERVICE_UNAVAILABLE,
         }

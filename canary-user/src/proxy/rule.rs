@@ -17,9 +17,9 @@ use canary_common::{
 use hyper::{StatusCode, body::Bytes, header::HeaderValue};
 
 use super::{
-    counts::Tally,
     headers::CompiledOperations,
     matching::{CompiledMatch, Matched, matches},
+    telemetry::Tally,
     view::RequestView,
 };
 use crate::state::{
@@ -73,6 +73,9 @@ pub(super) struct Destination {
     end: u32,
     pub(super) headers: Changes,
     pub(super) tally: Arc<Tally>,
+    weight: u32,
+    /// What was counted before it had this weight.
+    before: u64,
 }
 
 /// Who asks: what keyed choices are made of.
@@ -123,6 +126,27 @@ impl Rule {
         versions.iter().map(|it| it.version.as_str()).chain(none)
     }
 
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.source.name
+    }
+
+    /// Versions with the weights that are followed, and the requests that they got since; `None`: it has none.
+    pub(super) fn split(&self) -> Option<Vec<(String, u32, u64)>> {
+        let Action::Route(route) = &self.action else { return None };
+        let mut versions: Vec<(String, u32, u64)> = Vec::with_capacity(route.destinations.len());
+        for one in &route.destinations {
+            // A version with different headers for some of its requests has one counter.
+            if let Some((_, weight, _)) = versions.iter_mut().find(|(version, ..)| *version == one.version) {
+                *weight = weight.saturating_add(one.weight);
+            } else {
+                let requests = one.tally.begun().saturating_sub(one.before);
+                versions.push((one.version.clone(), one.weight, requests));
+            }
+        }
+        Some(versions)
+    }
+
     pub(super) fn matches(&self, request: &RequestView<'_>) -> Option<Matched> {
         matches(&self.matches, request)
     }
@@ -152,7 +176,8 @@ impl Route {
         let destinations = of.destinations.iter().zip(weights).map(|(it, weight)| {
             end = end.saturating_add(*weight);
             let tally = tally(&it.version);
-            Destination { version: it.version.clone(), end, headers: Changes::new(&it.headers), tally }
+            let (version, headers, before) = (it.version.clone(), Changes::new(&it.headers), tally.begun());
+            Destination { version, end, headers, weight: *weight, tally, before }
         });
         Self {
             choosing: of.choosing,

@@ -163,10 +163,10 @@ async fn take_turns(
         .with_upgrades();
     let mut served = pin!(served);
     tokio::select! {
-        ended = served.as_mut() => ended?,
+        ended = served.as_mut() => connection.noted(ended)?,
         () = stopped(&mut stop) => {
             served.as_mut().graceful_shutdown();
-            served.await?;
+            connection.noted(served.await)?;
         }
     }
     connection.tunnel.run().await;

@@ -13,9 +13,10 @@ use std::{
 use canary_common::build::{Tree, name_hash, tree};
 
 use super::{
-    counts::{Count, CountKey, Counts, Tally},
+    access_log::{self, AccessLog},
     matching::Matched,
-    rule::{Rule, descend},
+    rule::{Destination, Rule, descend},
+    telemetry::{CountKey, Counts, RequestSplit, Requests, Tally},
     view::RequestView,
 };
 use crate::state::{self, HttpAction, HttpDestination, HttpRoute, HttpRule, Protocol, RequestMatch, ServiceId, State};
@@ -26,11 +27,15 @@ pub struct RouteTable {
     frontends: HashMap<(IpAddr, u16), Arc<Service>>,
     services: BTreeMap<ServiceId, Arc<Service>>,
     counts: Counts,
+    /// Requests whose service is not known.
+    lost: Arc<Tally>,
+    log: Option<AccessLog>,
 }
 
 /// One service, ready to be asked.
 #[derive(Debug)]
 pub(super) struct Service {
+    id: ServiceId,
     rules: Vec<Arc<Rule>>,
     versions: HashMap<String, Arc<Endpoints>>,
     /// Requests that no rule matched.
@@ -63,13 +68,42 @@ impl RouteTable {
         let frontends = frontends
             .filter_map(|(frontend, id)| Some(((frontend.addr, frontend.port), services.get(id)?.clone())))
             .collect();
-        Self { frontends, services, counts }
+        if let Some(previous) = previous {
+            let there = |key: &CountKey| {
+                let service = state.services.get(&key.service);
+                service.is_some_and(|it| key.version.is_empty() || it.versions.contains_key(&key.version))
+            };
+            counts.keep(&previous.counts, there);
+        }
+        let lost = previous.map(|it| it.lost.clone()).unwrap_or_default();
+        Self { frontends, services, counts, lost, log: previous.and_then(|it| it.log.clone()) }
     }
 
-    /// What became of requests so far, by service, rule and version. Goes on from table to table.
+    /// An empty table; its requests, and those of the tables after it, are logged.
     #[must_use]
-    pub fn counts(&self) -> Vec<(CountKey, Count)> {
-        self.counts.snapshot()
+    pub fn logging(log: Option<AccessLog>) -> Self {
+        Self { log, ..Self::default() }
+    }
+
+    /// What became of requests so far. Goes on from table to table.
+    #[must_use]
+    pub fn requests(&self) -> Requests {
+        Requests {
+            counts: self.counts.snapshot(),
+            lost: self.lost.read(),
+            splits: self.services.values().flat_map(|service| service.splits()).collect(),
+            unlogged: self.log.as_ref().map_or(0, AccessLog::dropped),
+        }
+    }
+
+    /// Counts requests whose service is not known.
+    pub(super) const fn lost(&self) -> &Arc<Tally> {
+        &self.lost
+    }
+
+    /// Where requests are logged.
+    pub(super) const fn log(&self) -> Option<&AccessLog> {
+        self.log.as_ref()
     }
 
     /// The service behind a virtual address.
@@ -109,12 +143,24 @@ impl Service {
             let known = before.and_then(|it| it.versions.get(name)).filter(|it| it.same(version));
             (name.clone(), known.cloned().unwrap_or_else(|| Arc::new(Endpoints::new(id, name, version))))
         });
-        Self { rules, versions: versions.collect(), unmatched: tally("", ""), leaving: of.http.is_none() }
+        let (id, versions) = (id.clone(), versions.collect());
+        Self { id, rules, versions, unmatched: tally("", ""), leaving: of.http.is_none() }
     }
 
     /// The first rule that matches.
     pub(super) fn rule(&self, request: &RequestView<'_>) -> Option<(&Arc<Rule>, Matched)> {
         self.rules.iter().find_map(|rule| Some((rule, rule.matches(request)?)))
+    }
+
+    /// A rule and a version of its choice, for the access log.
+    pub(super) fn destination(&self, rule: &Rule, to: &Destination) -> access_log::Destination {
+        let cluster = format!("outbound|{}|{}|{}", self.id.port, to.version, self.id.host());
+        access_log::Destination { rule: rule.name().to_owned(), cluster }
+    }
+
+    fn splits(&self) -> impl Iterator<Item = RequestSplit> {
+        let all = self.rules.iter().enumerate().filter(|_| !self.leaving);
+        all.filter_map(|(rule, of)| Some(RequestSplit { service: self.id.clone(), rule, versions: of.split()? }))
     }
 
     /// Endpoints of a version.

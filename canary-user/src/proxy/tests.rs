@@ -1,9 +1,10 @@
 //! The proxy with real servers and clients, and its parts by themselves.
-mod fixture;
+pub(super) mod fixture;
 mod framing;
 mod headers;
 mod matching;
 mod routing;
 mod streams;
 mod table;
+mod telemetry;
 mod unwell;

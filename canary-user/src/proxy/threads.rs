@@ -14,8 +14,10 @@ use tokio::{
 };
 
 use super::{
+    access_log::AccessLog,
     server::{Settings, serve},
     table::RouteTable,
+    telemetry::Requests,
 };
 use crate::state::State;
 
@@ -34,6 +36,13 @@ impl Routes {
         let next = RouteTable::build(state, Some(&tables.borrow()));
         tables.send_replace(Arc::new(next));
     }
+
+    /// What became of requests so far.
+    #[must_use]
+    pub fn requests(&self) -> Requests {
+        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner).borrow().clone();
+        table.requests()
+    }
 }
 
 /// The running proxy.
@@ -46,15 +55,16 @@ pub struct Threads {
 
 impl Threads {
     /// Listens at `addresses`, on one thread for each CPU. `frontend_of` has the virtual address of a connection, by peer
-    /// and local address.
+    /// and local address. Requests are logged if there is a `log`.
     ///
     /// # Errors
     /// When an address cannot be listened at, or a thread cannot be started.
     pub fn start(
         addresses: &[SocketAddr],
         frontend_of: impl Fn(SocketAddr, SocketAddr) -> Option<SocketAddr> + Send + Clone + 'static,
+        log: Option<AccessLog>,
     ) -> io::Result<Self> {
-        let (tables, table) = watch::channel(Arc::new(RouteTable::default()));
+        let (tables, table) = watch::channel(Arc::new(RouteTable::logging(log)));
         let (stop, stopped) = watch::channel(false);
         let mut threads = Vec::new();
         let cpus = thread::available_parallelism().map_or(1, NonZero::get);

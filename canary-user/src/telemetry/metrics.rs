@@ -8,9 +8,17 @@ use crate::{
     agent::view::{Phase, View},
     dataplane::{Counters, SplitCounts},
     diagnostic::Severity,
+    proxy::telemetry::{Distribution, Requests, histogram},
     state::{Protocol, ServiceId},
     telemetry::deviation,
 };
+
+mod labels;
+mod requests;
+#[cfg(test)]
+mod tests;
+
+use labels::{Destination, istio};
 
 /// How a metric behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +27,8 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// A distribution.
+    Histogram,
 }
 
 /// A metric.
@@ -47,6 +57,12 @@ metrics! {
     OPENED = Counter "istio_tcp_connections_opened_total": "TCP connections by Istio's labels.";
     SENT = Counter "istio_tcp_sent_bytes_total": "Bytes sent to clients of TCP services by Istio's labels.";
     RECEIVED = Counter "istio_tcp_received_bytes_total": "Bytes received from clients of TCP services by Istio's labels.";
+    REQUESTS = Counter "istio_requests_total": "HTTP requests that ended, by Istio's labels.";
+    DURATION = Histogram "istio_request_duration_milliseconds": "How long HTTP requests took, to the last byte of the answer, by Istio's labels.";
+    REQUEST_BYTES = Histogram "istio_request_bytes": "Sizes of the bodies of HTTP requests, by Istio's labels.";
+    RESPONSE_BYTES = Histogram "istio_response_bytes": "Sizes of the bodies of answers, by Istio's labels.";
+    RULE_REQUESTS = Counter "canary_requests_total": "HTTP requests that began, by service, rule and version.";
+    UNLOGGED = Counter "canary_access_log_dropped_total": "Lines that the access log lost.";
     LEFT = Counter "canary_left_packets_total": "Packets that were left alone, by reason.";
     ENDPOINTS = Gauge "canary_endpoints": "Endpoints by service, version and state.";
     INTENDED = Gauge "canary_weight_intended": "Weight that the configuration wants, by service, rule and version.";
@@ -63,9 +79,10 @@ metrics! {
 
 /// Writes all metrics.
 #[must_use]
-pub fn text(view: &View, counters: &Counters) -> String {
+pub fn text(view: &View, counters: &Counters, requests: &Requests) -> String {
     let mut page = Page::default();
     traffic(&mut page, view, counters);
+    requests::all(&mut page, view, requests);
     splits(&mut page, view, counters);
     agent(&mut page, view);
     page.finish()
@@ -95,10 +112,8 @@ fn traffic(page: &mut Page, view: &View, counters: &Counters) {
             page.count(BYTES, &labels, bytes);
         }
         if id.protocol == Protocol::Tcp {
-            let host = format!("{}.{}.svc.cluster.local", id.name, id.namespace);
-            // The name of a ServiceEntry is its host.
-            let host = if id.name.contains('.') { &id.name } else { &host };
-            let labels = istio(id, host, version);
+            let host = id.host();
+            let labels = istio(&Destination { service: Some((id, &host)), version }, "tcp", "-");
             page.count(OPENED, &labels, counts.flows);
             page.count(SENT, &labels, counts.bytes_out);
             page.count(RECEIVED, &labels, counts.bytes_in);
@@ -117,23 +132,6 @@ fn traffic(page: &mut Page, view: &View, counters: &Counters) {
     for (reason, packets) in &counters.leaves {
         page.count(LEFT, &[("reason", reason)], *packets);
     }
-}
-
-/// Istio's labels for TCP, with what this host knows. Names of workloads are not known here and say so as Istio does.
-fn istio<'a>(id: &'a ServiceId, host: &'a str, version: &'a str) -> [(&'static str, &'a str); 11] {
-    [
-        ("reporter", "source"),
-        ("source_workload", "unknown"),
-        ("destination_workload", "unknown"),
-        ("destination_workload_namespace", &id.namespace),
-        ("destination_version", version),
-        ("destination_service", host),
-        ("destination_service_name", &id.name),
-        ("destination_service_namespace", &id.namespace),
-        ("request_protocol", "tcp"),
-        ("response_flags", "-"),
-        ("connection_security_policy", "unknown"),
-    ]
 }
 
 fn splits(page: &mut Page, view: &View, counters: &Counters) {
@@ -193,9 +191,25 @@ impl Page {
         self.line(metric, labels, &value.to_string());
     }
 
+    fn distribution(&mut self, metric: Metric, labels: &[(&str, &str)], of: &Distribution) {
+        let mut all = 0;
+        for (end, below) in histogram::LABELS.iter().copied().chain(["+Inf"]).zip(of.cumulative()) {
+            let labels: Vec<_> = labels.iter().copied().chain([("le", end)]).collect();
+            self.part(metric, "_bucket", &labels, &below.to_string());
+            all = below;
+        }
+        self.part(metric, "_sum", labels, &of.sum().to_string());
+        self.part(metric, "_count", labels, &all.to_string());
+    }
+
     fn line(&mut self, metric: Metric, labels: &[(&str, &str)], value: &str) {
+        self.part(metric, "", labels, value);
+    }
+
+    fn part(&mut self, metric: Metric, suffix: &str, labels: &[(&str, &str)], value: &str) {
         let lines = self.0.entry(metric.name).or_default();
         lines.push_str(metric.name);
+        lines.push_str(suffix);
         if !labels.is_empty() {
             let pairs: Vec<String> =
                 labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
@@ -211,6 +225,7 @@ impl Page {
             let kind = match metric.kind {
                 Kind::Counter => "counter",
                 Kind::Gauge => "gauge",
+                Kind::Histogram => "histogram",
             };
             let _ = writeln!(text, "# HELP {} {}\n# TYPE {} {kind}", metric.name, metric.help, metric.name);
             text.push_str(self.0.get(metric.name).map_or("", String::as_str));
@@ -221,83 +236,4 @@ impl Page {
 
 fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::agent::{
-        fake::{FakeKernel, split_state},
-        kernel::Kernel,
-    };
-
-    fn page(flows: &[(&str, u64)]) -> String {
-        let mut kernel = FakeKernel::default();
-        let state = split_state(&[("v1", 90), ("v2", 10)]);
-        kernel.apply(&state).unwrap();
-        kernel.inside().flows = flows.iter().map(|&(name, flows)| (name.to_owned(), flows)).collect();
-        let state = std::sync::Arc::new(state);
-        let view = View { intended: state.clone(), in_force: state, phase: Phase::Ready, ..View::default() };
-        text(&view, &kernel.counters().unwrap())
-    }
-
-    #[test]
-    fn every_metric_is_documented_and_nothing_else_is() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference-metrics.md");
-        let docs = std::fs::read_to_string(path).unwrap();
-        let documented: Vec<&str> = docs
-            .lines()
-            .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
-            .filter(|name| name.starts_with("canary_") || name.starts_with("istio_"))
-            .collect();
-        let metrics: Vec<&str> = ALL.iter().map(|metric| metric.name).collect();
-        assert_eq!(documented, metrics, "docs/reference-metrics.md lists the metrics in the order of metrics.rs");
-    }
-
-    #[test]
-    fn series_are_there_at_zero_before_any_flow() {
-        let page = page(&[]);
-        for line in [
-            r#"canary_flows_total{service="default/helloworld:5000/tcp",version="v2"} 0"#,
-            r#"canary_bytes_total{service="default/helloworld:5000/tcp",version="v2",direction="out"} 0"#,
-            r#"canary_left_packets_total{reason="no-service"} 0"#,
-            r#"canary_weight_intended{service="default/helloworld:5000/tcp",rule="http[0]",version="v2"} 10"#,
-            r#"canary_weight_programmed{service="default/helloworld:5000/tcp",rule="http[0]",version="v2"} 10"#,
-            r#"canary_split_deviation_flows{service="default/helloworld:5000/tcp",rule="http[0]"} 0"#,
-            "canary_ready 1",
-            r#"canary_passes_total{result="failed"} 0"#,
-            r#"canary_endpoints{service="default/helloworld:5000/tcp",version="v1",state="active"} 1"#,
-        ] {
-            assert!(page.lines().any(|have| have == line), "{line} is missing in\n{page}");
-        }
-    }
-
-    #[test]
-    fn counters_and_deviation_follow_the_kernel() {
-        let page = page(&[("v1", 898), ("v2", 102)]);
-        for line in [
-            r#"canary_flows_total{service="default/helloworld:5000/tcp",version="v2"} 102"#,
-            r#"canary_split_deviation_flows{service="default/helloworld:5000/tcp",rule="http[0]"} 2"#,
-        ] {
-            assert!(page.lines().any(|have| have == line), "{line} is missing in\n{page}");
-        }
-        assert!(page.contains(
-            r#"istio_tcp_sent_bytes_total{reporter="source",source_workload="unknown",destination_workload="unknown",destination_workload_namespace="default",destination_version="v2",destination_service="helloworld.default.svc.cluster.local","#
-        ));
-    }
-
-    #[test]
-    fn the_text_is_well_formed() {
-        let page = page(&[("v1", 1)]);
-        for line in page.lines().filter(|line| !line.starts_with('#')) {
-            let (series, value) = line.rsplit_once(' ').unwrap();
-            assert!(value.parse::<f64>().is_ok(), "{line}");
-            let name = series.split('{').next().unwrap();
-            assert!(ALL.iter().any(|metric| metric.name == name), "{line}");
-        }
-        for metric in ALL {
-            assert_eq!(page.matches(&format!("# TYPE {} ", metric.name)).count(), 1);
-        }
-        assert_eq!(escape("a\"b\\c\n"), "a\\\"b\\\\c\\n");
-    }
 }

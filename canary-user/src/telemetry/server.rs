@@ -50,7 +50,7 @@ async fn page(State(agent): State<Handle>) -> Response {
     match agent.ask(Ask::Counters).await {
         Ok(Ok((counters, view))) => {
             let head = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-            (head, metrics::text(&view, &counters)).into_response()
+            (head, metrics::text(&view, &counters, &agent.requests())).into_response()
         }
         Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
         Err(stopped) => (StatusCode::SERVICE_UNAVAILABLE, format!("{stopped}\n")).into_response(),

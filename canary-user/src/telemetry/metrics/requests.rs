@@ -1,0 +1,61 @@
+//! Metrics of requests, which only the proxy sees.
+use std::collections::BTreeMap;
+
+use super::{
+    DURATION, Destination, Page, REQUEST_BYTES, REQUESTS, RESPONSE_BYTES, RULE_REQUESTS, UNLOGGED, View, istio,
+};
+use crate::{
+    compile::PROXY_VERSION,
+    proxy::telemetry::{Ended, Requests, Series},
+    state::ServiceId,
+};
+
+type Totals<'a> = BTreeMap<(Option<&'a ServiceId>, &'a str), BTreeMap<Ended, Series>>;
+
+pub(super) fn all(page: &mut Page, view: &View, requests: &Requests) {
+    for ((service, version), ended) in &totals(view, requests) {
+        let host = service.map(ServiceId::host);
+        let to = Destination { service: service.zip(host.as_deref()), version };
+        for (ended, series) in ended {
+            one(page, &to, *ended, series);
+        }
+    }
+    for (key, count) in &requests.counts {
+        let service = key.service.to_string();
+        let labels = [("service", service.as_str()), ("rule", &key.rule), ("version", &key.version)];
+        page.count(RULE_REQUESTS, &labels, count.requests);
+    }
+    page.count(UNLOGGED, &[], requests.unlogged);
+}
+
+/// By service and version over all rules, which Istio's labels do not have.
+fn totals<'a>(view: &'a View, requests: &'a Requests) -> Totals<'a> {
+    let mut totals = Totals::new();
+    for (id, service) in view.in_force.services.iter().filter(|(_, service)| service.http.is_some()) {
+        for version in service.versions.keys().filter(|version| *version != PROXY_VERSION) {
+            // At zero from the start, so that the first request and the first failure are increases.
+            let versions = totals.entry((Some(id), version)).or_default();
+            versions.extend([200, 503].map(|code| (Ended::with(code), Series::default())));
+        }
+    }
+    let known = requests.counts.iter().map(|(key, count)| ((Some(&key.service), key.version.as_str()), count));
+    for (key, count) in known.chain([((None, ""), &requests.lost)]) {
+        if !count.ended.is_empty() {
+            let into = totals.entry(key).or_default();
+            count.ended.iter().for_each(|(ended, series)| into.entry(*ended).or_default().add(series));
+        }
+    }
+    totals
+}
+
+fn one(page: &mut Page, to: &Destination<'_>, ended: Ended, series: &Series) {
+    let protocol = if ended.grpc { "grpc" } else { "http" };
+    let (code, flags) = (ended.label(), ended.flag.map_or("-", |flag| flag.name()));
+    let grpc_status = ended.grpc_status.map(|status| status.to_string()).unwrap_or_default();
+    let mut labels = istio(to, protocol, flags);
+    labels.extend([("response_code", code.as_str()), ("grpc_response_status", &grpc_status)]);
+    page.count(REQUESTS, &labels, series.count);
+    page.distribution(DURATION, &labels, &series.duration);
+    page.distribution(REQUEST_BYTES, &labels, &series.received);
+    page.distribution(RESPONSE_BYTES, &labels, &series.sent);
+}
