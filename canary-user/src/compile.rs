@@ -78,6 +78,8 @@ pub struct RuleReport {
     pub rule: String,
     /// Path in the VirtualService, such as `spec.http[0]`; empty for a rule that canary adds.
     pub field: String,
+    /// Where that stands.
+    pub origin: Origin,
     /// (version, path of its destination) in the order in which they are written.
     pub destinations: Vec<(String, String)>,
 }

@@ -6,6 +6,7 @@
 pub mod access_log;
 mod body;
 mod exchange;
+pub mod explain;
 pub mod headers;
 pub mod matching;
 mod own;

@@ -14,7 +14,7 @@ mod http;
 
 pub use http::{
     HeaderChanges, HeaderOperations, Http, HttpAction, HttpDestination, HttpRoute, HttpRule, Redirect, RequestMatch,
-    Rewrite, Text,
+    Rewrite, Splitting, Text,
 };
 
 /// A transport protocol that canary balances.

@@ -22,6 +22,7 @@ fn canary(whole: &Whole, line: &str) -> (Exit, String) {
 }
 
 mod change;
+mod trace;
 
 fn with_flows(v1: u64, v2: u64) -> Whole {
     let whole = Whole::start();
@@ -40,9 +41,9 @@ fn get_in_every_form() {
         ),
         (
             "get versions helloworld",
-            "SERVICE                       RULE      VERSION   WEIGHT   SHARE   FLOWS   OBSERVED   DEVIATION   ENDPOINTS\n\
-             default/helloworld:5000/tcp   http[0]   v1        90       90%     900     90%        0           3\n\
-             default/helloworld:5000/tcp   http[0]   v2        10       10%     100     10%        0           1\n",
+            "SERVICE                       RULE      VERSION   WEIGHT   SHARE   FLOWS   REQUESTS   OBSERVED   DEVIATION   ENDPOINTS\n\
+             default/helloworld:5000/tcp   http[0]   v1        90       90%     900     -          90%        0           3\n\
+             default/helloworld:5000/tcp   http[0]   v2        10       10%     100     -          10%        0           1\n",
         ),
         (
             "get endpoints default/helloworld",

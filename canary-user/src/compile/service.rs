@@ -82,7 +82,7 @@ pub(super) fn build(
     let (mut rules, mut http) = (Vec::new(), Http::default());
     for (candidate, shares) in candidates.into_iter().zip(shares) {
         let weights = weigh(&shares, &names).map_err(|refusal| Refused::new(meta, candidate.field.clone(), refusal))?;
-        report.rules.push(told(&candidate, &shares, &names));
+        report.rules.push(told(meta, &candidate, &shares, &names));
         let of_rule = candidate.settings.or(settings);
         if let Some(written) = candidate.http.filter(|_| proxied) {
             http.rules.extend(proxy::rule(written, candidate, of_rule, port.number, &shares, &names));
@@ -106,11 +106,12 @@ pub(super) fn build(
 }
 
 /// Where a rule is written.
-fn told(candidate: &Candidate<'_>, shares: &[Share], names: &Names) -> RuleReport {
+fn told(meta: &crate::model::Meta, candidate: &Candidate<'_>, shares: &[Share], names: &Names) -> RuleReport {
     let destinations =
         shares.iter().filter_map(|share| Some((names.get(&share.version)?.clone(), share.field.clone())));
     let destinations = destinations.filter(|(_, field)| !field.is_empty()).collect();
-    RuleReport { rule: candidate.name.clone(), field: candidate.field.clone(), destinations }
+    let (rule, field) = (candidate.name.clone(), candidate.field.clone());
+    RuleReport { rule, origin: meta.origin_of(&field), field, destinations }
 }
 
 /// Endpoints that have names are not ours to resolve, and a part of a version is not the version.

@@ -1,4 +1,5 @@
 //! The proxy with real servers and clients, and its parts by themselves.
+mod explain;
 pub(super) mod fixture;
 mod framing;
 mod headers;

@@ -9,7 +9,7 @@ use crate::{
     dataplane::{Counters, SplitCounts},
     diagnostic::Severity,
     proxy::telemetry::{Distribution, Requests, histogram},
-    state::{Protocol, ServiceId},
+    state::{Protocol, Service, ServiceId, Splitting},
     telemetry::deviation,
 };
 
@@ -66,8 +66,8 @@ metrics! {
     LEFT = Counter "canary_left_packets_total": "Packets that were left alone, by reason.";
     ENDPOINTS = Gauge "canary_endpoints": "Endpoints by service, version and state.";
     INTENDED = Gauge "canary_weight_intended": "Weight that the configuration wants, by service, rule and version.";
-    PROGRAMMED = Gauge "canary_weight_programmed": "Weight that the kernel's maps hold, by service, rule and version.";
-    DEVIATION = Gauge "canary_split_deviation_flows": "Largest difference between the flows of a version and its share of the split since its weights were last changed.";
+    PROGRAMMED = Gauge "canary_weight_programmed": "Weight that the kernel's maps hold, or the proxy follows, by service, rule and version.";
+    DEVIATION = Gauge "canary_split_deviation_flows": "Largest difference between the flows (requests, in the proxy) of a version and its share of the split since its weights were last changed.";
     UP = Gauge "canary_ready": "1 while what is wanted is in force, else 0.";
     ENFORCED = Gauge "canary_service_enforced": "1 while the rules of the service are in force as written, else 0.";
     PASSES = Counter "canary_passes_total": "Passes of the agent's loop, by result.";
@@ -83,7 +83,7 @@ pub fn text(view: &View, counters: &Counters, requests: &Requests) -> String {
     let mut page = Page::default();
     traffic(&mut page, view, counters);
     requests::all(&mut page, view, requests);
-    splits(&mut page, view, counters);
+    splits(&mut page, view, counters, requests);
     agent(&mut page, view);
     page.finish()
 }
@@ -134,31 +134,40 @@ fn traffic(page: &mut Page, view: &View, counters: &Counters) {
     }
 }
 
-fn splits(page: &mut Page, view: &View, counters: &Counters) {
-    let name_of = |split: &SplitCounts| {
-        let rule = view.in_force.services.get(&split.service).and_then(|service| service.rules.get(split.rule));
-        rule.map_or_else(|| format!("#{}", split.rule), |rule| rule.name.clone())
-    };
+fn splits(page: &mut Page, view: &View, counters: &Counters, requests: &Requests) {
     for (id, service) in &view.intended.services {
-        for rule in &service.rules {
+        let proxied = if service.http.is_some() { service.splitting() } else { Vec::new() };
+        for rule in service.splitting_flows().iter().chain(&proxied) {
             for (version, weight) in &rule.split.weights {
                 let service = id.to_string();
-                let labels = [("service", service.as_str()), ("rule", &rule.name), ("version", version)];
+                let labels = [("service", service.as_str()), ("rule", rule.name), ("version", version)];
                 page.count(INTENDED, &labels, u64::from(*weight));
             }
         }
     }
+    let of = |id: &ServiceId| view.in_force.services.get(id);
     for split in &counters.splits {
-        let (service, rule) = (split.service.to_string(), name_of(split));
-        for (version, weight, _) in &split.versions {
-            let labels = [("service", service.as_str()), ("rule", &rule), ("version", version)];
-            page.count(PROGRAMMED, &labels, u64::from(*weight));
-        }
-        let in_force = view.in_force.services.get(&split.service).and_then(|service| service.rules.get(split.rule));
-        if let Some(in_force) = in_force {
-            let judged = deviation::judge(&in_force.split, split);
-            page.sample(DEVIATION, &[("service", &service), ("rule", &rule)], judged.worst());
-        }
+        let rules = of(&split.service).map(Service::splitting_flows).unwrap_or_default();
+        programmed(page, split, rules.get(split.rule));
+    }
+    for split in &requests.splits {
+        let split = deviation::of_requests(requests, &split.service, split.rule);
+        let rules = of(&split.service).map(Service::splitting).unwrap_or_default();
+        programmed(page, &split, rules.iter().find(|rule| rule.index == split.rule));
+    }
+}
+
+/// What is followed, and how far it is from what was meant.
+fn programmed(page: &mut Page, split: &SplitCounts, rule: Option<&Splitting<'_>>) {
+    let name = rule.map_or_else(|| format!("#{}", split.rule), |rule| rule.name.to_owned());
+    let service = split.service.to_string();
+    for (version, weight, _) in &split.versions {
+        let labels = [("service", service.as_str()), ("rule", &name), ("version", version)];
+        page.count(PROGRAMMED, &labels, u64::from(*weight));
+    }
+    if let Some(rule) = rule {
+        let judged = deviation::judge(&rule.split, split);
+        page.sample(DEVIATION, &[("service", &service), ("rule", &name)], judged.worst());
     }
 }
 
