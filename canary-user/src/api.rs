@@ -49,6 +49,7 @@ fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Handle>)> {
         ("post", "/v1/delete", post(h::delete)),
         ("post", "/v1/undo", post(h::undo)),
         ("post", "/v1/trace", post(h::trace)),
+        ("post", "/v1/trace/http", post(h::trace_http)),
         ("post", "/v1/resync", post(h::resync)),
     ]
 }

@@ -38,6 +38,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 mod top;
+mod trace;
 
 /// How a command ends, as [`args::EXIT_CODES`] says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +153,7 @@ fn execute(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Command::Undo(args) => change::undo(&client()?, screen, args),
         Command::Analyze(args) => offline::analyze(screen, args),
         Command::Compile(args) => offline::compile(screen, args),
-        Command::Trace(args) => check::trace(&client()?, screen, args),
+        Command::Trace(args) => trace::trace(&client()?, screen, args),
         Command::Verify(args) => check::verify(&client()?, screen, args),
         Command::Top(args) => top::run(&client()?, args),
         Command::Detach(args) => detach(screen, args),

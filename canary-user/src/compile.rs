@@ -91,6 +91,8 @@ pub struct RuleReport {
     /// Path in the VirtualService, such as `spec.http[0]`, or `spec.http[0].http[1]` for a rule of the delegate of that
     /// one; empty for a rule that canary adds.
     pub field: String,
+    /// Where that stands.
+    pub origin: Origin,
     /// (version, path of its destination) in the order in which they are written.
     pub destinations: Vec<(String, String)>,
 }

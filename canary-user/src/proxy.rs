@@ -3,21 +3,21 @@
 //! The way of a request: [`server`] has the connection, `exchange` takes one request through: [`table`] finds the rule
 //! by [`matching`] and draws version and endpoint, [`headers`] makes the changes, `upstream` sends it on. On the way are
 //! `cors`, `fault`, `mirror` and `retry`, for rules that have them, and `balance`, `affinity` and `outlier` for versions
-//! with a policy. Bodies are streamed, never kept. [`counts`] has what became of them.
+//! with a policy. Bodies are streamed, never kept. [`telemetry`] has what became of them, [`access_log`] a line for each.
 //!
 //! The way of a connection: [`sockets`] listens, a [`door`] lets it in, `wire` watches it for [`limited`] patience,
 //! `farewell` ends it when the proxy stops.
+pub mod access_log;
 mod affinity;
-pub mod answers;
 mod balance;
 mod begun;
 mod body;
 mod client_hello;
 mod cors;
-pub mod counts;
 pub mod door;
 mod endpoint;
 mod exchange;
+pub mod explain;
 mod farewell;
 mod fault;
 pub mod headers;
@@ -37,13 +37,14 @@ pub mod sockets;
 mod substitution;
 pub mod table;
 mod target;
+pub mod telemetry;
 pub mod threads;
 mod tunnel;
 mod upstream;
 pub mod view;
 mod wire;
 
-pub use self::own::Flag;
+pub use self::own::{Flag, Flags};
 
 #[cfg(test)]
 mod tests;

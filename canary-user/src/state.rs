@@ -16,8 +16,8 @@ mod tls;
 mod traffic;
 
 pub use http::{
-    HeaderChanges, HeaderOperations, Http, HttpAction, HttpDestination, HttpRoute, HttpRule, Redirect, RequestMatch,
-    Rewrite, RewritePart, Text, UriRegexRewrite,
+    Follows, HeaderChanges, HeaderOperations, Http, HttpAction, HttpDestination, HttpRoute, HttpRule, Redirect,
+    RequestMatch, Rewrite, RewritePart, Splitting, Text, UriRegexRewrite,
 };
 pub use policy::{Abort, AbortWith, Cors, Delay, Fault, HttpPolicy, Mirror, Percentage, Retries, RetryOn};
 pub use tls::{Tls, TlsMatch, TlsRule};
@@ -175,6 +175,19 @@ impl fmt::Display for Protocol {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
         })
+    }
+}
+
+impl ServiceId {
+    /// Its host, as Istio's labels have it.
+    #[must_use]
+    pub fn host(&self) -> String {
+        // The name of a ServiceEntry is its host.
+        if self.name.contains('.') {
+            self.name.clone()
+        } else {
+            format!("{}.{}.svc.cluster.local", self.name, self.namespace)
+        }
     }
 }
 

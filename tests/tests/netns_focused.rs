@@ -60,3 +60,27 @@ fn a_parsed_cookie_is_found_wherever_it_stands() -> Result<()> {
     assert_eq!((without.of("v1"), without.answers()), (50, 50), "{without:?}");
     Ok(())
 }
+
+#[test]
+fn requests_are_told_of_as_flows_are() -> Result<()> {
+    let (story, agent) = stage(Hook::Tc, FOCUSED)?;
+    tally(&story, vip(false), MEMBER, 1, 100)?;
+    let versions = agent.call(&["get", "versions"])?;
+    for row in [
+        "http[0]   v1        50       50%     -       50         50%        0",
+        "http[0]   v2        50       50%     -       50",
+    ] {
+        ensure!(versions.contains(row), "{row} is missing in\n{versions}");
+    }
+    agent.call(&["verify"])?;
+    let target = vip(false).to_string();
+    let header = MEMBER.trim_end();
+    let traced = agent.call(&["trace", "--to", &target, "--http", "GET /hello", "-H", header, "-o", "name"])?;
+    let met: Vec<&str> =
+        traced.lines().filter_map(|line| line.rsplit_once("http[0]/")).map(|(_, version)| version).collect();
+    assert_eq!(met, ["v1", "v2"], "{traced}");
+    let traced = agent.call(&["trace", "--to", &target, "--http", "GET /hello", "-H", STRANGER.trim_end()])?;
+    ensure!(traced.contains("header `cookie` is `email=eve@elsewhere.com`, not all of `^(.*?;)?(email="), "{traced}");
+    ensure!(traced.contains("rule      http[1] (index 1; VirtualService default/helloworld, "), "{traced}");
+    Ok(())
+}

@@ -82,5 +82,14 @@ fn the_name_decides_and_the_split_is_exact() -> Result<()> {
             assert_eq!(story.client.run(|| ask(target, &beginning))??, "", "nobody is there for {beginning:?}");
         }
     }
+    let versions: serde_json::Value = serde_json::from_str(&agent.call(&["get", "versions", "-o", "json"])?)?;
+    let of = |rule: &str, version: &str| {
+        let items = versions["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let mine = items.iter().filter(|it| it["rule"] == rule && it["version"] == version);
+        mine.filter_map(|it| it["flows"].as_u64()).collect::<Vec<_>>()
+    };
+    assert_eq!((of("tls[0]", "v1").len(), of("tls[1]", "v2")), (2, vec![10, 10]), "{versions}");
+    assert!(of("tls[0]", "v1").iter().all(|flows| (29..=31).contains(flows)), "{versions}");
+    agent.call(&["verify"])?;
     Ok(())
 }

@@ -3,7 +3,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::state::{Rule, Service, ServiceId, State};
+use crate::state::{Service, ServiceId, Splitting, State};
 
 /// Entries that are kept; older ones are forgotten.
 pub const KEPT: usize = 1_000;
@@ -188,7 +188,8 @@ fn stands(entry: &Entry, now: &State) -> Result<(), UndoError> {
     for change in &entry.changes {
         let overtaken = |now| UndoError::Overtaken { id, service: Box::new(change.service.clone()), now };
         let service = now.services.get(&change.service).ok_or_else(|| overtaken(Now::NoService))?;
-        let rule = service.rules.iter().find(|rule| rule.name == change.rule);
+        let rules = service.splitting();
+        let rule = rules.iter().find(|rule| rule.name == change.rule);
         let rule = rule.ok_or_else(|| overtaken(Now::NoRule(change.rule.clone())))?;
         if rule.split.weights != change.new {
             return Err(overtaken(Now::Weights(change.rule.clone())));
@@ -200,9 +201,8 @@ fn stands(entry: &Entry, now: &State) -> Result<(), UndoError> {
 /// What became of the rules of every service that was there: other weights, come, gone.
 #[must_use]
 pub fn changes(old: &State, new: &State) -> Vec<Change> {
-    let none = Vec::new();
     let of = |(id, before): (&ServiceId, &Service)| {
-        rules(id, &before.rules, new.services.get(id).map_or(&none, |after| &after.rules))
+        rules(id, &before.splitting(), &new.services.get(id).map(Service::splitting).unwrap_or_default())
     };
     old.services.iter().flat_map(of).collect()
 }
@@ -211,35 +211,37 @@ pub fn changes(old: &State, new: &State) -> Vec<Change> {
 #[must_use]
 pub fn arrivals(old: &State, new: &State) -> Vec<Change> {
     let fresh = new.services.iter().filter(|(id, _)| !old.services.contains_key(id));
-    fresh.flat_map(|(id, after)| rules(id, &[], &after.rules)).collect()
+    fresh.flat_map(|(id, after)| rules(id, &[], &after.splitting())).collect()
 }
 
-fn rules(service: &ServiceId, old: &[Rule], new: &[Rule]) -> Vec<Change> {
+fn rules(service: &ServiceId, old: &[Splitting<'_>], new: &[Splitting<'_>]) -> Vec<Change> {
     let change = |rule: &str, old: &[(String, u32)], new: &[(String, u32)]| Change {
         service: service.clone(),
         rule: rule.to_owned(),
         old: old.to_vec(),
         new: new.to_vec(),
     };
-    let named = |rules: &'_ [Rule], name: &str| rules.iter().any(|rule| rule.name == name);
+    let named = |rules: &'_ [Splitting<'_>], name: &str| rules.iter().any(|rule| rule.name == name);
+    let for_same =
+        |a: &Splitting<'_>, b: &Splitting<'_>| (a.sources, a.matches, a.names) == (b.sources, b.matches, b.names);
     // A rule that only has another name splits nobody differently.
-    let same = |a: &Rule, b: &Rule| a.sources == b.sources && a.split.weights == b.split.weights;
-    let renamed = |rule: &Rule, others: &[Rule], own: &[Rule]| {
-        others.iter().any(|other| same(rule, other) && !named(own, &other.name))
+    let same = |a: &Splitting<'_>, b: &Splitting<'_>| for_same(a, b) && a.split.weights == b.split.weights;
+    let renamed = |rule: &Splitting<'_>, others: &[Splitting<'_>], own: &[Splitting<'_>]| {
+        others.iter().any(|other| same(rule, other) && !named(own, other.name))
     };
-    let gone = old.iter().filter(|rule| !named(new, &rule.name) && !renamed(rule, new, old));
-    let mut changes: Vec<Change> = gone.map(|rule| change(&rule.name, &rule.split.weights, &[])).collect();
+    let gone = old.iter().filter(|rule| !named(new, rule.name) && !renamed(rule, new, old));
+    let mut changes: Vec<Change> = gone.map(|rule| change(rule.name, &rule.split.weights, &[])).collect();
     for rule in new {
         match old.iter().find(|before| before.name == rule.name) {
             // Others get these weights now: not what setting weights takes back.
-            Some(before) if before.sources != rule.sources => {
-                changes.push(change(&rule.name, &before.split.weights, &[]));
-                changes.push(change(&rule.name, &[], &rule.split.weights));
+            Some(before) if !for_same(before, rule) => {
+                changes.push(change(rule.name, &before.split.weights, &[]));
+                changes.push(change(rule.name, &[], &rule.split.weights));
             }
             Some(before) if before.split.weights == rule.split.weights => {}
-            Some(before) => changes.push(change(&rule.name, &before.split.weights, &rule.split.weights)),
+            Some(before) => changes.push(change(rule.name, &before.split.weights, &rule.split.weights)),
             None if renamed(rule, old, new) => {}
-            None => changes.push(change(&rule.name, &[], &rule.split.weights)),
+            None => changes.push(change(rule.name, &[], &rule.split.weights)),
         }
     }
     changes
@@ -248,7 +250,13 @@ fn rules(service: &ServiceId, old: &[Rule], new: &[Rule]) -> Vec<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::fake::split_state;
+    use crate::{
+        agent::fake::split_state,
+        state::{
+            Choosing, DeadVersion, HeaderChanges, Http, HttpAction, HttpDestination, HttpPolicy, HttpRoute, HttpRule,
+            RequestMatch, Rewrite, Text,
+        },
+    };
 
     fn root() -> Author {
         Author { uid: Some(0), name: "root".into() }
@@ -288,6 +296,51 @@ mod tests {
         assert!(found.len() == 2 && found.iter().all(|one| !one.is_of_weights_only()), "for other clients: {found:?}");
         let gone = changes(&old, &State::default());
         assert_eq!((gone.len(), gone[0].new.len()), (1, 0), "so is a service that goes");
+    }
+
+    /// The service of `split_state` with rules for requests: everybody's, and those of one path.
+    fn proxied(weights: u32, path: &str) -> State {
+        let mut state = split_state(&[("v1", 1)]);
+        let to = |version: &str, weight| HttpDestination {
+            version: version.into(),
+            weight,
+            headers: HeaderChanges::default(),
+        };
+        let rule = |name: &str, matches, destinations| HttpRule {
+            name: name.into(),
+            matches,
+            action: HttpAction::Route(HttpRoute {
+                choosing: Choosing::Exact,
+                dead: DeadVersion::Fail,
+                destinations,
+                rewrite: Rewrite::default(),
+            }),
+            headers: HeaderChanges::default(),
+            timeout_ms: None,
+            policy: HttpPolicy::default(),
+        };
+        let only = RequestMatch { uri: Some(Text::Prefix(path.into())), ..RequestMatch::default() };
+        let rules = vec![
+            rule("canary", vec![only], vec![to("v1", 100 - weights), to("v2", weights)]),
+            rule("rest", vec![], vec![to("v1", 1)]),
+        ];
+        state.services.values_mut().next().unwrap().http = Some(Http { rules, ..Http::default() });
+        state
+    }
+
+    #[test]
+    fn weights_of_rules_for_requests_are_weights_too() {
+        let (old, new) = (proxied(10, "/a"), proxied(50, "/a"));
+        let found = changes(&old, &new);
+        assert_eq!(found.len(), 1, "the kernel's rule to the proxy is the same: {found:?}");
+        assert_eq!(found[0].rule, "canary");
+        assert_eq!(found[0].new, [("v1".to_owned(), 50), ("v2".to_owned(), 50)]);
+        let mut history = History::default();
+        history.record(1, root(), Action::SetWeight, None, found);
+        assert_eq!(history.to_undo(None, &new).unwrap().id, 1);
+        assert!(matches!(history.to_undo(None, &old), Err(UndoError::Overtaken { .. })));
+        let others = changes(&old, &proxied(10, "/b"));
+        assert!(others.len() == 2 && others.iter().all(|one| !one.is_of_weights_only()), "for others: {others:?}");
     }
 
     #[test]

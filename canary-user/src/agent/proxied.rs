@@ -1,6 +1,5 @@
 //! The proxy in an agent: the sockets that it begins with, and who has them after it.
 use std::{
-    io,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, OnceLock},
@@ -21,9 +20,10 @@ use crate::{
     },
     dataplane::Origins,
     proxy::{
+        access_log::{self, Writer},
         door::House,
         sockets::{Socket, Sockets, inherited},
-        threads::{self, Threads},
+        threads::{self, Routes, Threads},
     },
 };
 
@@ -52,26 +52,68 @@ impl Before {
     }
 }
 
-/// Starts the proxy of `settings` with `before`, and gives copies of its sockets to the service manager and the caller.
-///
-/// # Errors
-/// When a socket or a thread cannot be had.
-pub(super) fn start(
-    settings: &Settings,
-    before: Vec<Socket>,
-    notifier: &Notifier,
-) -> io::Result<(Threads, Vec<Socket>)> {
-    let found = before.len();
-    let sockets = Sockets::open(&settings.proxy, threads::count(), before)?;
-    let copies = sockets.copies()?;
-    notifier.keep(&copies, found > 0);
-    let house = match settings.proxy_connections {
-        Some(most) => House::new(usize::try_from(most).unwrap_or(usize::MAX)),
-        None => House::as_files_allow()?,
-    };
-    let origins = Arc::new(LateOrigins::new(settings.dataplane.pin.clone()));
-    let frontend_of = move |peer, local| origins.of(peer, local);
-    Ok((Threads::start(sockets, settings.proxy_times, house, frontend_of)?, copies))
+/// The proxy of an agent, and the log of its requests.
+#[derive(Debug)]
+pub(super) struct Proxied {
+    threads: Threads,
+    log: Option<Writer>,
+}
+
+impl Proxied {
+    /// Starts the proxy of `settings` with the sockets of `before`, and gives copies of its sockets to the service
+    /// manager and the caller.
+    ///
+    /// # Errors
+    /// When a file, a socket or a thread cannot be had.
+    pub(super) fn start(
+        settings: &Settings,
+        before: Vec<Socket>,
+        notifier: &Notifier,
+    ) -> Result<(Self, Vec<Socket>), RunError> {
+        let log = settings.access_log.as_ref().map(open_access_log).transpose()?;
+        let start = || {
+            let found = before.len();
+            let sockets = Sockets::open(&settings.proxy, threads::count(), before)?;
+            let copies = sockets.copies()?;
+            notifier.keep(&copies, found > 0);
+            let house = match settings.proxy_connections {
+                Some(most) => House::new(usize::try_from(most).unwrap_or(usize::MAX)),
+                None => House::as_files_allow()?,
+            };
+            let origins = Arc::new(LateOrigins::new(settings.dataplane.pin.clone()));
+            let frontend_of = move |peer, local| origins.of(peer, local);
+            let door = log.as_ref().map(Writer::log);
+            Ok((Threads::start(sockets, settings.proxy_times, house, frontend_of, door)?, copies))
+        };
+        let (threads, copies) = start().map_err(|source| RunError::Start { what: "the proxy", source })?;
+        Ok((Self { threads, log }, copies))
+    }
+
+    /// Where rules are published.
+    pub(super) fn routes(&self) -> Routes {
+        self.threads.routes()
+    }
+
+    /// Opens the log's file again, after it was renamed.
+    pub(super) fn reopen_log(&self) {
+        self.log.iter().for_each(Writer::reopen);
+    }
+
+    /// Ends as [`Threads::stop`] does, and then the log.
+    pub(super) fn stop(self) {
+        self.threads.stop();
+        self.log.into_iter().for_each(Writer::stop);
+    }
+
+    /// Ends as [`Threads::succeeded`] does, and then the log.
+    pub(super) fn succeeded(self) {
+        self.threads.succeeded();
+        self.log.into_iter().for_each(Writer::stop);
+    }
+}
+
+fn open_access_log(settings: &access_log::Settings) -> Result<Writer, RunError> {
+    Writer::start(settings).map_err(|source| RunError::AccessLog { path: settings.file.clone(), source })
 }
 
 /// Waits for an agent that takes over, and hands it `sockets`. One that breaks off changes nothing.

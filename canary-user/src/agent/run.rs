@@ -2,7 +2,7 @@
 use std::{
     io,
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -23,7 +23,7 @@ use crate::{
         lock::{self, Lock, LockError, SocketFile},
         notify::Notifier,
         pass::PassError,
-        proxied::{self, Before},
+        proxied::{self, Before, Proxied},
         settings::Settings,
         store::{Store, StoreError},
         view::View,
@@ -31,7 +31,6 @@ use crate::{
     },
     api::{self, socket::SocketError},
     dataplane::Dataplane,
-    proxy::threads::Threads,
     source::directory::{Directory, SourceError},
     telemetry::{self, server::MetricsError, time},
 };
@@ -54,6 +53,14 @@ pub enum RunError {
     /// The metrics listener cannot be made.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The access log cannot be written.
+    #[error("cannot open the access log {path}")]
+    AccessLog {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The kernel's side cannot be opened.
     #[error("cannot open the data plane")]
     Kernel(#[source] KernelError),
@@ -91,6 +98,7 @@ impl RunError {
             Self::Lock(LockError::Io { .. }) | Self::Socket(SocketError::Bind { .. }) => {
                 "run as root, or give --state and --socket in directories that this user may write to".into()
             }
+            Self::AccessLog { .. } => "give --access-log a file that this user may write to, in a directory that exists".into(),
             Self::Source(_) => "give --config a directory that exists and that this user may read".into(),
             Self::HandOver(HandOverError::Silent { .. }) => {
                 "stop it, and start this one without --take-over; connections through its proxy are refused meanwhile".into()
@@ -143,7 +151,7 @@ pub struct Running {
     ended: oneshot::Receiver<()>,
     tasks: Vec<JoinHandle<()>>,
     endless: [JoinHandle<()>; 2],
-    proxy: Threads,
+    proxy: Proxied,
     successor: oneshot::Receiver<Successor>,
     /// Fields are dropped in order: the sockets go while their lock is held.
     sockets: [SocketFile; 2],
@@ -181,8 +189,7 @@ impl Running {
             source.watch()?
         };
         let notifier = Notifier::default();
-        let (proxy, copies) = proxied::start(settings, before.sockets, &notifier)
-            .map_err(|source| RunError::Start { what: "the proxy", source })?;
+        let (proxy, copies) = Proxied::start(settings, before.sockets, &notifier)?;
         let place = Place {
             source,
             attach: settings.attach.clone(),
@@ -209,7 +216,7 @@ impl Running {
         if let Some(predecessor) = before.predecessor {
             runtime.spawn(proxied::relieve(predecessor, view.clone()));
         }
-        let handle = Handle::new(wakes, view);
+        let handle = Handle::new(wakes, view).with_proxy(proxy.routes());
         let (stop, mut stopped) = watch::channel(false);
         let address = metrics.as_ref().and_then(|listener| listener.local_addr().ok());
 
@@ -274,7 +281,7 @@ impl Running {
     }
 
     /// Ends everything but the proxy, and gives up the locks.
-    fn end(mut self, runtime: &Runtime) -> Threads {
+    fn end(mut self, runtime: &Runtime) -> Proxied {
         self.notifier.stopping();
         // Either may have ended already.
         let _ = self.handle.wake(Wake::Stop);
@@ -345,6 +352,7 @@ impl Running {
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => {
                     self.notifier.reloading();
+                    self.proxy.reopen_log();
                     self.handle.wake(Wake::Resync).map_err(|_| RunError::Died)?;
                 }
                 Ok(successor) = &mut self.successor => return Ok(End::Relieved(successor)),

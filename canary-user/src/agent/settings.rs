@@ -10,7 +10,10 @@ use serde::{Deserialize, Deserializer};
 
 use crate::{
     dataplane::{self, Attach, Capacity, Hook, IdleTimeouts},
-    proxy,
+    proxy::{
+        self,
+        access_log::{self, Sample},
+    },
     telemetry::log,
 };
 
@@ -63,6 +66,14 @@ pub struct Options {
     /// Take the place of the agent that runs on the same socket, and its listening sockets; without one it starts as ever.
     #[arg(long)]
     pub take_over: bool,
+    /// Write a line of JSON to this file for each request that the proxy has answered, with the names of Istio's access log; `-` is the standard
+    /// output. SIGHUP opens the file again [default: off].
+    #[arg(long, value_name = "FILE|-")]
+    pub access_log: Option<PathBuf>,
+    /// Share of the requests in the access log, such as 0.01 [default: 1].
+    #[arg(long, value_name = "RATIO", value_parser = parse_sample)]
+    #[serde(deserialize_with = "sample")]
+    pub access_log_sample: Option<Sample>,
     /// What to log: error, warn, info, debug, trace, or a filter such as `info,canary_user::agent=debug` [default: info].
     #[arg(long, value_name = "LEVEL", value_parser = log::checked)]
     #[serde(deserialize_with = "log_filter")]
@@ -123,6 +134,8 @@ pub struct Settings {
     pub proxy_connections: Option<u32>,
     /// Whether a running agent is to be replaced.
     pub take_over: bool,
+    /// Where requests are logged; `None` is off.
+    pub access_log: Option<access_log::Settings>,
     /// Log filter.
     pub log: String,
     /// Log format.
@@ -148,6 +161,9 @@ pub enum SettingsError {
         /// The address.
         address: SocketAddr,
     },
+    /// Nothing is logged.
+    #[error("--access-log-sample without --access-log FILE: there is no access log to take a share of")]
+    SampleOfNothing,
     /// The same interface twice.
     #[error("--attach names interface `{interface}` twice: an interface has one hook, xdp or tc")]
     AttachTwice {
@@ -242,6 +258,7 @@ impl Settings {
                 .map(|given| positive("proxy-connections", Some(given), given))
                 .transpose()?,
             take_over: options.take_over,
+            access_log: access_log(options.access_log, options.access_log_sample)?,
             log: options.log.unwrap_or_else(|| "info".into()),
             log_format: options.log_format.unwrap_or_default(),
         })
@@ -264,6 +281,8 @@ impl Options {
             proxy_body_seconds: self.proxy_body_seconds.or(other.proxy_body_seconds),
             proxy_drain_seconds: self.proxy_drain_seconds.or(other.proxy_drain_seconds),
             take_over: self.take_over || other.take_over,
+            access_log: self.access_log.or(other.access_log),
+            access_log_sample: self.access_log_sample.or(other.access_log_sample),
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
             flows: self.flows.or(other.flows),
@@ -303,6 +322,22 @@ fn log_filter<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::E
     log::checked(&String::deserialize(from)?).map(Some).map_err(serde::de::Error::custom)
 }
 
+fn parse_sample(text: &str) -> Result<Sample, String> {
+    let ratio: f64 = text.parse().map_err(|_| format!("`{text}` is not a ratio such as 0.01"))?;
+    Sample::try_from(ratio).map_err(|error| error.to_string())
+}
+
+fn sample<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Sample>, D::Error> {
+    Sample::try_from(f64::deserialize(from)?).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn access_log(file: Option<PathBuf>, sample: Option<Sample>) -> Result<Option<access_log::Settings>, SettingsError> {
+    match (file, sample) {
+        (None, Some(_)) => Err(SettingsError::SampleOfNothing),
+        (file, sample) => Ok(file.map(|file| access_log::Settings { file, sample: sample.unwrap_or(Sample::ALL) })),
+    }
+}
+
 /// Addresses that packets can be sent on to.
 pub(crate) fn proxies(given: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, SettingsError> {
     for address in &given {
@@ -330,75 +365,4 @@ fn positive(name: &'static str, given: Option<u32>, default: u32) -> Result<u32,
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn flags(attach: &[&str]) -> Options {
-        Options {
-            config: Some("/etc/canary".into()),
-            attach: attach.iter().map(|text| parse_attach(text).unwrap()).collect(),
-            ..Options::default()
-        }
-    }
-
-    fn read(flags: Options, file: &'static str) -> Result<Settings, SettingsError> {
-        Settings::read(flags, Some(Path::new("agent.toml")), |_| Ok(file.into()))
-    }
-
-    #[test]
-    fn flags_win_over_the_file_and_the_file_over_defaults() {
-        let file =
-            "attach = [\"xdp:lan0\"]\nflows = 7\nudp-idle-seconds = 5\nlog = \"debug\"\nmetrics = \"127.0.0.1:9464\"";
-        let settings = read(Options { flows: Some(9), ..flags(&["tc:eth0"]) }, file).unwrap();
-        assert_eq!(settings.attach, [parse_attach("tc:eth0").unwrap()]);
-        assert_eq!(settings.dataplane.capacity.flows, 9);
-        assert_eq!(settings.dataplane.idle.udp_seconds, 5);
-        assert_eq!(settings.dataplane.idle.tcp_seconds, 7_440);
-        assert_eq!(settings.log, "debug");
-        assert_eq!(settings.metrics, Some("127.0.0.1:9464".parse().unwrap()));
-        assert_eq!(settings.socket, Path::new(SOCKET));
-        assert_eq!(read(flags(&[]), file).unwrap().attach, [parse_attach("xdp:lan0").unwrap()]);
-    }
-
-    #[test]
-    fn times_of_the_proxy_have_defaults_and_are_never_zero() {
-        let settings = read(flags(&["tc:eth0"]), "proxy-drain-seconds = 7\ntake-over = true").unwrap();
-        let expected = proxy::server::Settings { drain: Duration::from_secs(7), ..Default::default() };
-        assert_eq!((settings.proxy_times, settings.take_over, settings.proxy_connections), (expected, true, None));
-        for name in ["proxy-drain-seconds", "proxy-body-seconds", "proxy-connections"] {
-            let file: &'static str = format!("{name} = 0").leak();
-            let error = read(flags(&["tc:eth0"]), file).unwrap_err().to_string();
-            assert_eq!(error, format!("{name} is 0: canary needs at least one"));
-        }
-    }
-
-    #[test]
-    fn metrics_are_off_unless_asked_for() {
-        assert_eq!(Settings::read(flags(&["tc:eth0"]), None, |_| unreachable!()).unwrap().metrics, None);
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_with_its_remedy() {
-        let text = |flags, file| read(flags, file).unwrap_err().to_string();
-        assert!(text(flags(&[]), "").starts_with("nothing to attach to: give --attach xdp:IFACE"));
-        assert!(
-            text(Options { config: None, ..flags(&["tc:a"]) }, "")
-                .starts_with("no configuration directory: give --config")
-        );
-        assert_eq!(
-            text(flags(&["tc:a", "xdp:a"]), ""),
-            "--attach names interface `a` twice: an interface has one hook, xdp or tc"
-        );
-        assert_eq!(text(flags(&["tc:a"]), "flows = 0"), "flows is 0: canary needs at least one");
-        let loud = read(flags(&["tc:a"]), "log = \"loud\"").unwrap_err();
-        assert!(crate::agent::chain(&loud).contains("`loud` is neither a level (error, warn, info"), "{loud:?}");
-        assert_eq!(text(flags(&["tc:a"]), "flow = 1"), "configuration file agent.toml is not valid");
-        for (attach, error) in [
-            ("eth0", "`eth0` is not HOOK:IFACE such as `xdp:eth0` or `tc:eth0`"),
-            ("ebpf:eth0", "`ebpf:eth0` is not HOOK:IFACE such as `xdp:eth0` or `tc:eth0`"),
-            ("tc:", "`` is not the name of an interface"),
-        ] {
-            assert_eq!(parse_attach(attach).unwrap_err(), error);
-        }
-    }
-}
+mod tests;

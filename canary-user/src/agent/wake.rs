@@ -11,6 +11,7 @@ use crate::{
         view::View,
     },
     dataplane::{Counters, FlowRecord, MapMemory, Probe, Trace},
+    proxy::{telemetry::Requests, threads::Routes},
 };
 
 /// Where an answer goes.
@@ -56,13 +57,26 @@ pub struct Stopped;
 pub struct Handle {
     wakes: mpsc::Sender<Wake>,
     view: watch::Receiver<Arc<View>>,
+    routes: Option<Routes>,
 }
 
 impl Handle {
     /// Joins both ends.
     #[must_use]
     pub fn new(wakes: mpsc::Sender<Wake>, view: watch::Receiver<Arc<View>>) -> Self {
-        Self { wakes, view }
+        Self { wakes, view, routes: None }
+    }
+
+    /// Knows what the proxy counts, too.
+    #[must_use]
+    pub fn with_proxy(self, routes: Routes) -> Self {
+        Self { routes: Some(routes), ..self }
+    }
+
+    /// What became of requests so far. The loop is not asked: it does not see them.
+    #[must_use]
+    pub fn requests(&self) -> Requests {
+        self.routes.as_ref().map(Routes::requests).unwrap_or_default()
     }
 
     /// What the last pass published.

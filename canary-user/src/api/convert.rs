@@ -7,17 +7,22 @@ use crate::{
         AttachedV1, CountsV1, DiagnosticV1, EndpointV1, FlowV1, LeaveV1, MapV1, NotEnforcedV1, RuleV1, ServiceV1,
         ShareV1, StatusV1, TroubleV1, VersionV1,
     },
-    compile::ServiceReport,
+    compile::{PROXY_VERSION, ServiceReport},
     dataplane::{Counters, Counts, FlowRecord, Hook, MapMemory, SplitCounts},
     diagnostic::{Diagnostic, Severity},
-    state::{Choosing, DeadVersion, Rule, Service, ServiceId, Split},
+    proxy::telemetry::Requests,
+    state::{Choosing, DeadVersion, Follows, Service, ServiceId, Split, Splitting},
     telemetry::{deviation, time},
 };
 
 mod answer;
+mod requests;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use answer::{edited, history, trace};
+pub use requests::explained;
 pub use verify::verify;
 
 /// `GET /v1/status`.
@@ -98,19 +103,19 @@ fn service(view: &View, counters: &Counters, id: &ServiceId) -> ServiceV1 {
         route: report.and_then(|report| Some(report.virtual_service.as_ref()?.object.clone())),
         enforced: in_force.is_some() && report.is_none_or(|report| report.enforced),
         reason: report.and_then(|report| report.reason.clone()),
-        rules: in_force.map(|service| service.rules.iter().map(rule).collect()).unwrap_or_default(),
+        rules: in_force.map(|service| service.splitting().iter().map(rule).collect()).unwrap_or_default(),
         flows: counters.versions.iter().filter(|((of, _), _)| of == id).map(|(_, counts)| counts.flows).sum(),
     }
 }
 
-fn rule(rule: &Rule) -> RuleV1 {
+fn rule(rule: &Splitting<'_>) -> RuleV1 {
     let versions = rule.split.weights.iter().filter(|(_, weight)| *weight > 0).map(|(version, weight)| ShareV1 {
         version: version.clone(),
         weight: *weight,
         share: share(&rule.split, *weight),
     });
     RuleV1 {
-        name: rule.name.clone(),
+        name: rule.name.to_owned(),
         sources: rule.sources.iter().map(ToString::to_string).collect(),
         choosing: choosing(rule.split.choosing).into(),
         on_no_endpoints: match rule.split.dead {
@@ -125,19 +130,26 @@ fn rule(rule: &Rule) -> RuleV1 {
 
 /// `GET /v1/versions`: every version of every rule, then versions that no rule gives a weight.
 #[must_use]
-pub fn versions(view: &View, counters: &Counters) -> Vec<VersionV1> {
+pub fn versions(view: &View, counters: &Counters, requests: &Requests) -> Vec<VersionV1> {
     let mut items = Vec::new();
     for (id, service) in &view.in_force.services {
-        for (index, rule) in service.rules.iter().enumerate() {
-            let judged = deviation::judge(&rule.split, &counts_of(counters, id, index));
+        let rules = service.splitting();
+        for rule in &rules {
+            let counts = match rule.by {
+                Follows::Kernel => counts_of(counters, id, rule.index),
+                Follows::Requests | Follows::Connections => deviation::of_requests(requests, id, rule.index),
+            };
+            let asked = rule.by == Follows::Requests;
+            let judged = deviation::judge(&rule.split, &counts);
             items.extend(judged.versions.iter().map(|one| {
                 let weight = one.intended.unwrap_or(0);
                 VersionV1 {
-                    rule: rule.name.clone(),
+                    rule: rule.name.to_owned(),
                     weight,
                     programmed: one.programmed,
                     share: share(&rule.split, weight),
-                    flows: one.observed,
+                    flows: if asked { 0 } else { one.observed },
+                    requests: asked.then_some(one.observed),
                     observed_share: ratio(one.observed, judged.flows),
                     deviation: one.deviation(),
                     bound: one.bound,
@@ -145,11 +157,9 @@ pub fn versions(view: &View, counters: &Counters) -> Vec<VersionV1> {
                 }
             }));
         }
-        let weighted =
-            |name: &String| service.rules.iter().any(|rule| rule.split.weights.iter().any(|(of, _)| of == name));
-        items.extend(
-            service.versions.keys().filter(|name| !weighted(name)).map(|name| version(service, counters, id, name)),
-        );
+        let weighted = |name: &String| rules.iter().any(|rule| rule.split.weights.iter().any(|(of, _)| of == name));
+        let idle = |name: &&String| !weighted(name) && *name != PROXY_VERSION;
+        items.extend(service.versions.keys().filter(idle).map(|name| version(service, counters, id, name)));
     }
     items
 }
@@ -163,6 +173,7 @@ fn version(service: &Service, counters: &Counters, id: &ServiceId, name: &str) -
         programmed: None,
         share: 0.0,
         flows: 0,
+        requests: None,
         observed_share: None,
         deviation: 0.0,
         bound: None,

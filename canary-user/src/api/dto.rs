@@ -5,8 +5,10 @@
 use serde::{Deserialize, Serialize};
 
 pub use change::*;
+pub use requests::*;
 
 mod change;
+mod requests;
 
 /// Every error. The HTTP status says whose fault it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -216,13 +218,16 @@ pub struct VersionV1 {
     pub programmed: Option<u32>,
     /// Wanted share, 0 to 1.
     pub share: f64,
-    /// Flows by this rule since its weights were last changed.
+    /// Flows by this rule since its weights were last changed; 0 where requests are split.
     pub flows: u64,
-    /// Share of those flows, 0 to 1; absent without flows.
+    /// Requests by this rule since its weights were last changed; absent where flows are split.
+    #[serde(default)]
+    pub requests: Option<u64>,
+    /// Share of those, 0 to 1; absent without any.
     pub observed_share: Option<f64>,
-    /// Flows above or below the share.
+    /// Flows or requests above or below the share.
     pub deviation: f64,
-    /// How far `deviation` may be from 0; absent when flows say nothing.
+    /// How far `deviation` may be from 0; absent when they say nothing.
     pub bound: Option<f64>,
     /// Endpoints.
     pub endpoints: usize,

@@ -5,7 +5,7 @@ use axum::{
     Extension, Json,
     body::Bytes,
     extract::{Query, Request, State, rejection::BytesRejection},
-    http::{StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, uri::PathAndQuery},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -20,12 +20,14 @@ use crate::{
     api::{
         OPENAPI, TIMEOUT, convert,
         dto::{
-            ApplyV1, DeleteV1, EditedV1, EndpointV1, EntryV1, FlowV1, FlowsV1, LeaveV1, ListV1, ServiceV1,
-            SetWeightsV1, StatusV1, TraceRequestV1, TraceV1, UndoV1, VerifyV1, VersionInfoV1, VersionV1,
+            ApplyV1, DeleteV1, EditedV1, EndpointV1, EntryV1, FlowV1, FlowsV1, HeaderV1, HttpTraceRequestV1,
+            HttpTraceV1, LeaveV1, ListV1, ServiceV1, SetWeightsV1, StatusV1, TraceRequestV1, TraceV1, UndoV1, VerifyV1,
+            VersionInfoV1, VersionV1,
         },
         error::ApiError,
     },
     dataplane::Probe,
+    proxy::{explain::explain, view::RequestView},
     state::Protocol,
 };
 
@@ -59,7 +61,7 @@ pub(super) async fn services(State(agent): Agent) -> Answer<ListV1<ServiceV1>> {
 
 pub(super) async fn versions(State(agent): Agent) -> Answer<ListV1<VersionV1>> {
     let (counters, view) = agent.ask(Ask::Counters).await??;
-    Ok(Json(ListV1 { items: convert::versions(&view, &counters) }))
+    Ok(Json(ListV1 { items: convert::versions(&view, &counters, &agent.requests()) }))
 }
 
 pub(super) async fn endpoints(State(agent): Agent) -> Answer<ListV1<EndpointV1>> {
@@ -103,7 +105,7 @@ pub(super) async fn verify(State(agent): Agent) -> Answer<VerifyV1> {
     loop {
         let differences = agent.ask(Ask::Verify).await??;
         let (counters, view) = agent.ask(Ask::Counters).await??;
-        let verified = convert::verify(&view, &counters, differences);
+        let verified = convert::verify(&view, &counters, &agent.requests(), differences);
         attempts += 1;
         if verified.agrees && verified.splits.iter().all(|split| split.unaccounted == 0) || attempts == 5 {
             return Ok(Json(verified));
@@ -153,13 +155,7 @@ async fn edit(agent: &Handle, author: Author, what: What, dry_run: bool) -> Answ
 
 pub(super) async fn trace(State(agent): Agent, body: Body) -> Answer<ListV1<TraceV1>> {
     let asked: TraceRequestV1 = json(body)?;
-    let address = |field: &str, text: &str| {
-        text.parse::<SocketAddr>().map_err(|_| bad(format!("`{field}`: `{text}` is not IP:PORT")))
-    };
-    let (from, to) = (address("from", &asked.from)?, address("to", &asked.to)?);
-    if from.is_ipv4() != to.is_ipv4() {
-        return Err(bad("`from` and `to` are of different address families".into()));
-    }
+    let (from, to) = ends(&asked.from, &asked.to)?;
     let protocol = match asked.protocol.as_str() {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
@@ -180,6 +176,50 @@ pub(super) async fn trace(State(agent): Agent, body: Body) -> Answer<ListV1<Trac
     let view = agent.view();
     let items = probes.iter().zip(&traces).map(|(probe, trace)| convert::trace(&view, *probe, trace)).collect();
     Ok(Json(ListV1 { items }))
+}
+
+fn ends(from: &str, to: &str) -> Result<(SocketAddr, SocketAddr), ApiError> {
+    let address = |field: &str, text: &str| {
+        text.parse::<SocketAddr>().map_err(|_| bad(format!("`{field}`: `{text}` is not IP:PORT")))
+    };
+    let (from, to) = (address("from", from)?, address("to", to)?);
+    if from.is_ipv4() != to.is_ipv4() {
+        return Err(bad("`from` and `to` are of different address families".into()));
+    }
+    Ok((from, to))
+}
+
+/// Asks nobody but what is in force: neither the kernel nor the proxy sees anything of it.
+pub(super) async fn trace_http(State(agent): Agent, body: Body) -> Answer<HttpTraceV1> {
+    let asked: HttpTraceRequestV1 = json(body)?;
+    let anybody = if asked.to.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+    let (from, to) = ends(asked.from.as_deref().unwrap_or(anybody), &asked.to)?;
+    let method = Method::from_bytes(asked.method.as_bytes())
+        .map_err(|_| bad(format!("`method`: `{}` is no method", asked.method)))?;
+    let target = asked.target.parse::<PathAndQuery>().ok().filter(|target| target.as_str().starts_with('/'));
+    let target = target.ok_or_else(|| bad(format!("`target`: `{}` is no path", asked.target)))?;
+    let mut headers = HeaderMap::new();
+    let mut authority = to.to_string();
+    for HeaderV1 { name, value } in &asked.headers {
+        let wrong = || bad(format!("`headers`: `{name}: {value}` is no header"));
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+        if name == header::HOST {
+            authority.clone_from(value);
+        } else {
+            headers.append(name, HeaderValue::from_str(value).map_err(|_| wrong())?);
+        }
+    }
+    let request = RequestView {
+        method: method.as_str(),
+        scheme: "http",
+        authority: &authority,
+        target: target.as_str(),
+        headers: &headers,
+        client: from.ip(),
+    };
+    let view = agent.view();
+    let explained = explain(&view.in_force, from, to, &request);
+    Ok(Json(convert::explained(&view, from, to, format!("{method} {target}"), explained)))
 }
 
 pub(super) async fn resync(State(agent): Agent) -> Result<StatusCode, ApiError> {

@@ -30,6 +30,15 @@ pub(crate) struct Whole {
 
 impl Whole {
     pub(crate) fn start() -> Self {
+        Self::start_with(|_| {})
+    }
+
+    /// With a proxy: rules that need the request are followed.
+    pub(crate) fn proxied() -> Self {
+        Self::start_with(|settings| settings.proxy = vec!["127.0.0.1:0".parse().unwrap()])
+    }
+
+    fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let objects = dir.path().join("objects");
         fs::create_dir(&objects).unwrap();
@@ -45,7 +54,8 @@ impl Whole {
             metrics: Some("127.0.0.1:0".parse().unwrap()),
             ..Options::default()
         };
-        let settings = Settings::read(options, None, |_| unreachable!()).unwrap();
+        let mut settings = Settings::read(options, None, |_| unreachable!()).unwrap();
+        change(&mut settings);
         let kernel = FakeKernel::default();
         let runtime = runtime().unwrap();
         let opened = kernel.clone();
@@ -165,6 +175,10 @@ fn answers_have_the_fields_that_the_document_promises() {
         ),
         ("/v1/undo", json!({})),
         ("/v1/trace", json!({"from": "192.0.2.1:1", "to": "10.96.0.10:5000", "protocol": "tcp", "count": 2})),
+        (
+            "/v1/trace/http",
+            json!({"to": "10.96.0.10:5000", "method": "GET", "target": "/a", "headers": [{"name": "X", "value": "y"}]}),
+        ),
     ];
     for (path, request) in &requests {
         let answer: Value = client.post(path, request).unwrap();
@@ -192,6 +206,11 @@ fn errors_have_code_message_and_remedy() {
             client.post("/v1/trace", &json!({"from": "192.0.2.1:1", "to": "[::1]:1", "protocol": "tcp"})),
             "bad-request",
             "`from` and `to` are of different address families",
+        ),
+        (
+            client.post("/v1/trace/http", &json!({"to": "10.96.0.10:5000", "method": "GET", "target": "*"})),
+            "bad-request",
+            "`target`: `*` is no path",
         ),
         (
             client.post("/v1/weights", &json!({"service": "x", "weights": []})),

@@ -9,9 +9,11 @@ mod change;
 mod get;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 pub use change::{ApplyArgs, DeleteArgs, SetWeightArgs, UndoArgs};
 pub use get::{GetArgs, Listed, Resource};
+pub use trace::{HttpRequest, Proto, TraceArgs};
 
 /// Exit codes, as every help page ends with.
 pub const EXIT_CODES: &str = "\
@@ -150,10 +152,14 @@ Examples:
         after_help = "Examples:\n  canary compile -f objects/ -o json\n  canary compile -f objects/ -o json | diff before.json -"
     )]
     Compile(FilesArgs),
-    /// Ask the loaded kernel program what it would do with the first packet of a flow. Has no effect.
+    /// Ask the loaded kernel program what it would do with the first packet of a flow, or which rule an HTTP request would meet. Has no effect.
     #[command(after_help = "\
+With --http nothing is sent: the rules in force are tried on the request, and those that do not match say why. An exact
+split gives shares, not the version: that depends on the requests before.
+
 Examples:
   canary trace --from 192.0.2.7 --to 10.96.0.10:5000
+  canary trace --to 10.96.0.10:5000 --http 'GET /reviews?v=2' -H 'cookie: user=jason'
   canary trace --from 192.0.2.7:40000 --to 10.96.0.10:5000 --count 100
   canary trace --from 2001:db8::7 --to '[fd00:96::10]:53' --proto udp")]
     Trace(TraceArgs),
@@ -229,35 +235,6 @@ pub struct FilesArgs {
     pub output: Output,
 }
 
-/// Protocol of a trace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Proto {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-/// `canary trace`.
-#[derive(Debug, Args)]
-pub struct TraceArgs {
-    /// Client.
-    #[arg(long, value_name = "IP[:PORT]", value_parser = parse_client)]
-    pub from: std::net::SocketAddr,
-    /// Virtual address.
-    #[arg(long, value_name = "VIP:PORT")]
-    pub to: std::net::SocketAddr,
-    /// Protocol.
-    #[arg(long, value_enum, default_value_t = Proto::Tcp)]
-    pub proto: Proto,
-    /// Trace so many flows, one after the other, from successive client ports.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub count: u32,
-    /// Form of the output.
-    #[command(flatten)]
-    pub output: Output,
-}
-
 /// `canary verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -293,13 +270,4 @@ pub struct DetachArgs {
 fn parse_service(text: &str) -> Result<String, std::convert::Infallible> {
     let kinds = ["service/", "services/", "svc/"];
     Ok(kinds.iter().find_map(|kind| text.strip_prefix(kind)).unwrap_or(text).into())
-}
-
-fn parse_client(text: &str) -> Result<std::net::SocketAddr, String> {
-    /// A client port like many: the lowest of Linux' ephemeral range.
-    const PORT: u16 = 32_768;
-    let address = || text.trim_start_matches('[').trim_end_matches(']').parse();
-    text.parse()
-        .or_else(|_| address().map(|ip| std::net::SocketAddr::new(ip, PORT)))
-        .map_err(|_| format!("`{text}` is not IP or IP:PORT"))
 }

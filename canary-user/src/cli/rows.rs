@@ -40,8 +40,18 @@ impl Row for ServiceV1 {
 
 impl Row for VersionV1 {
     fn titles(wide: bool) -> Vec<&'static str> {
-        let mut titles =
-            vec!["SERVICE", "RULE", "VERSION", "WEIGHT", "SHARE", "FLOWS", "OBSERVED", "DEVIATION", "ENDPOINTS"];
+        let mut titles = vec![
+            "SERVICE",
+            "RULE",
+            "VERSION",
+            "WEIGHT",
+            "SHARE",
+            "FLOWS",
+            "REQUESTS",
+            "OBSERVED",
+            "DEVIATION",
+            "ENDPOINTS",
+        ];
         if wide {
             titles.extend(["BOUND", "PROGRAMMED", "TOTAL", "PACKETS-IN", "BYTES-IN", "PACKETS-OUT", "BYTES-OUT"]);
         }
@@ -55,7 +65,8 @@ impl Row for VersionV1 {
             self.version.clone().into(),
             self.weight.to_string().into(),
             percent(self.share).into(),
-            self.flows.to_string().into(),
+            self.requests.map_or_else(|| self.flows.to_string(), |_| "-".into()).into(),
+            self.requests.map_or("-".into(), |requests| requests.to_string()).into(),
             self.observed_share.map_or("-".into(), percent).into(),
             Cell::painted(signed(self.deviation), if outside { Paint::Bad } else { Paint::Plain }),
             Cell::painted(

@@ -187,6 +187,7 @@ mod tests {
             programmed: Some(50),
             share: 0.5,
             flows,
+            requests: None,
             observed_share: Some(0.5),
             deviation: 0.0,
             bound: Some(1.0),

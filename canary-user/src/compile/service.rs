@@ -94,7 +94,7 @@ pub(super) fn build(
             let (delegate, field) = candidate.place("route");
             Refused::new(delegate.unwrap_or(meta), field, refusal)
         })?;
-        report.rules.push(told(&candidate, &shares, &names));
+        report.rules.push(told(meta, &candidate, &shares, &names));
         let of_rule = candidate.settings.or(settings);
         if let Some(written) = candidate.http.filter(|_| proxied) {
             http.rules.extend(proxy::rule(written, candidate, of_rule, port.number, (&shares, &mirrors), &names));
@@ -126,11 +126,14 @@ pub(super) fn build(
 }
 
 /// Where a rule is written.
-fn told(candidate: &Candidate<'_>, shares: &[Share], names: &Names) -> RuleReport {
+fn told(meta: &crate::model::Meta, candidate: &Candidate<'_>, shares: &[Share], names: &Names) -> RuleReport {
     let destinations =
         shares.iter().filter_map(|share| Some((names.get(&share.version)?.clone(), share.field.clone())));
     let destinations = destinations.filter(|(_, field)| !field.is_empty()).collect();
-    RuleReport { rule: candidate.name.clone(), field: candidate.field.clone(), destinations }
+    let (rule, field) = (candidate.name.clone(), candidate.field.clone());
+    let delegated = candidate.http.and_then(|http| http.delegated.as_ref());
+    let origin = delegated.map_or_else(|| meta.origin_of(&field), |it| it.meta.origin_of(&it.field));
+    RuleReport { rule, field, origin, destinations }
 }
 
 /// Endpoints that have names are not ours to resolve, and a part of a version is not the version.

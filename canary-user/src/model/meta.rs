@@ -69,6 +69,11 @@ impl Meta {
         self.place.origin.clone()
     }
 
+    /// Where one of its fields stands.
+    pub(crate) fn origin_of(&self, field: &str) -> Origin {
+        self.place.origin_of(field)
+    }
+
     /// Istio's order among rivals: the oldest first, then by name, then by namespace.
     pub(crate) fn age(&self) -> (Option<&str>, &str, &str) {
         (self.created.as_deref(), &self.key.name, &self.key.namespace)

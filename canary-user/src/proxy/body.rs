@@ -1,13 +1,17 @@
 //! Bodies on their way through: frame by frame, with their trailers, never collected.
 use std::{
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
 };
 
 use hyper::body::{Bytes, Frame, Incoming, SizeHint};
 use thiserror::Error;
 
-use super::{counts::Ending, upstream::Lease, wire::Hold};
+use super::{telemetry::Record, upstream::Lease, wire::Hold};
 
 /// The body of a request or an answer.
 #[derive(Debug)]
@@ -17,8 +21,10 @@ pub(super) struct Body {
     lease: Option<Lease>,
     /// The client's connection is in use until then.
     hold: Option<Hold>,
-    /// The request is over then, too.
-    ending: Option<Ending>,
+    /// The request that it answers, to be counted at the end.
+    record: Option<Record>,
+    /// Where its bytes are counted.
+    counted: Option<Arc<AtomicU64>>,
 }
 
 #[derive(Debug)]
@@ -47,19 +53,19 @@ impl<T: hyper::body::Body<Data = Bytes, Error = Broken> + std::fmt::Debug + Send
 impl Body {
     /// One of the proxy's own; no bytes: none.
     pub(super) fn of(bytes: Bytes) -> Self {
-        Self { source: Source::Own(bytes), lease: None, hold: None, ending: None }
+        Self { source: Source::Own(bytes), lease: None, hold: None, record: None, counted: None }
     }
 
     /// One that is passed on.
     pub(super) fn passed(body: Incoming, lease: Option<Lease>) -> Self {
-        let mut body = Self { source: Source::Passed(body), lease, hold: None, ending: None };
+        let mut body = Self { source: Source::Passed(body), lease, hold: None, record: None, counted: None };
         body.release_at_end();
         body
     }
 
     /// One that somebody makes on the way.
     pub(super) fn made(frames: impl Frames + 'static) -> Self {
-        Self { source: Source::Made(Box::pin(frames)), lease: None, hold: None, ending: None }
+        Self { source: Source::Made(Box::pin(frames)), lease: None, hold: None, record: None, counted: None }
     }
 
     /// Says that the client's connection is in use until it is over.
@@ -68,10 +74,44 @@ impl Body {
         self
     }
 
-    /// Says how long the request took when it is over.
-    pub(super) fn ending(mut self, ending: Ending) -> Self {
-        self.ending = Some(ending);
+    /// Counts its bytes.
+    pub(super) fn counted(mut self, bytes: Option<Arc<AtomicU64>>) -> Self {
+        self.counted = bytes;
         self
+    }
+
+    /// Counts the request that it answers when it is over.
+    pub(super) fn recorded(mut self, mut record: Record) -> Self {
+        use hyper::body::Body as _;
+        match &self.source {
+            Source::Own(bytes) => record.sent(bytes.len()),
+            Source::Passed(_) | Source::Made(_) if self.is_end_stream() => {}
+            Source::Passed(_) | Source::Made(_) => {
+                record.begins();
+                self.record = Some(record);
+            }
+        }
+        self
+    }
+
+    fn note(&mut self, frame: Option<&Result<Frame<Bytes>, Broken>>) {
+        let bytes = frame.and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+        if let Some(counted) = &self.counted {
+            counted.fetch_add(bytes as u64, Relaxed);
+        }
+        let Some(record) = &mut self.record else { return };
+        record.sent(bytes);
+        if let Some(Ok(frame)) = frame
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            record.trailed(trailers);
+        }
+        let broken = matches!(frame, Some(Err(_)));
+        if (broken || frame.is_none() || hyper::body::Body::is_end_stream(self))
+            && let Some(record) = self.record.take()
+        {
+            record.ends(broken);
+        }
     }
 
     /// Given back at the end only: a connection with half an answer in it is closed.
@@ -106,6 +146,7 @@ impl hyper::body::Body for Body {
             // Whoever knows the length does not ask for the end.
             Some(Ok(_)) => this.release_at_end(),
         }
+        this.note(frame.as_ref());
         Poll::Ready(frame)
     }
 

@@ -9,7 +9,7 @@ use hyper::{
     },
 };
 
-use super::{body::Body, counts::Tally, matching::Test, own};
+use super::{body::Body, matching::Test, own, telemetry::Tally};
 use crate::state;
 
 /// Whatever is asked for.

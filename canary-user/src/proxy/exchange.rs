@@ -4,7 +4,7 @@ use std::{
     future::Future,
     net::SocketAddr,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
 };
 
 use hyper::{
@@ -19,15 +19,16 @@ use super::{
     Flag,
     body::Body,
     cors::Verdict,
-    counts::OnTheWay,
     headers, matching,
     matching::Matched,
-    mirror, own,
+    mirror,
+    own::{self, Flags},
     retry::Attempts,
     rule::{Action, Destination, Ends, Route, Rule},
     server::HEADERS,
     table::{RouteTable, Service},
     target,
+    telemetry::{Arrival, Record, request_id},
     tunnel::Tunnel,
     upstream::{Failure, Pool},
     view::RequestView,
@@ -47,7 +48,7 @@ pub(super) struct Connection {
 }
 
 /// An answer, and why it is none of an endpoint.
-type Outcome = (Response<Body>, Option<Flag>);
+type Outcome = (Response<Body>, Flags);
 
 impl Connection {
     /// The service, if it has rules for connections that are passed on as they are.
@@ -86,22 +87,35 @@ impl Connection {
     }
 
     /// The answer, and whether the connection should end with it.
-    async fn route(&self, request: Request<Incoming>) -> (Response<Body>, bool) {
+    async fn route(&self, mut request: Request<Incoming>) -> (Response<Body>, bool) {
         let table = self.table.borrow().clone(); // The newest one for each request.
+        request_id::ensure(request.headers_mut());
+        let arrival = Arrival::new(&request, self, table.log());
         let known = self.frontend.and_then(|frontend| Some((frontend, table.service(frontend)?)));
-        let Some((frontend, service)) = known else { return (own::failure(Flag::NR), true) };
+        let Some((frontend, service)) = known else {
+            return (counted(arrival.on(table.lost().clone()), failed(Flag::NR)), true);
+        };
+        let unmatched = |arrival: Arrival, answer| (counted(arrival.on(service.unmatched.clone()), answer), true);
         let (mut parts, body) = request.into_parts();
         let authority = match authority(&mut parts, frontend) {
             Ok(authority) => authority,
-            Err(status) => return (own::plain(status, Bytes::new()), true),
+            Err(status) => return unmatched(arrival, (own::plain(status, Bytes::new()), Flags::NONE)),
         };
         // CONNECT asks for a tunnel to anywhere, which no rule grants.
         if parts.method == Method::CONNECT {
-            return (own::failure(Flag::NR), true);
+            return unmatched(arrival, failed(Flag::NR));
         }
         let ends = Ends { client: self.client, frontend };
         let request = Request::from_parts(parts, body);
-        (self.follow(service, ends, &authority, request).await, service.leaving)
+        (self.follow(service, ends, &authority, request, arrival).await, service.leaving)
+    }
+
+    /// Counts what hyper answered, or dropped (0), because it is no request.
+    pub(super) fn count_refused(&self, code: u16) {
+        let table = self.table.borrow();
+        let service = self.frontend.and_then(|frontend| table.service(frontend));
+        let tally = service.map_or_else(|| table.lost(), |service| &service.unmatched);
+        Record::new(tally.clone()).refused(code);
     }
 
     async fn follow(
@@ -110,22 +124,22 @@ impl Connection {
         ends: Ends,
         authority: &str,
         request: Request<Incoming>,
+        arrival: Arrival,
     ) -> Response<Body> {
         let view = view(&request, authority, ends);
         let Some((rule, matched)) = service.rule(&view) else {
-            let count = OnTheWay::new(service.unmatched.clone());
-            return counted(count, (own::failure(Flag::NR), Some(Flag::NR)));
+            return counted(arrival.on(service.unmatched.clone()), failed(Flag::NR));
         };
         let matched = (rule.as_ref(), matched);
-        let Some(cors) = &rule.cors else { return self.act(service, ends, authority, matched, request).await };
-        match cors.look(view.method, view.headers) {
-            Verdict::Pass => self.act(service, ends, authority, matched, request).await,
-            Verdict::From(origin) => {
-                let mut answer = self.act(service, ends, authority, matched, request).await;
+        let verdict = rule.cors.as_ref().map(|cors| (cors, cors.look(view.method, view.headers)));
+        match verdict {
+            None | Some((_, Verdict::Pass)) => self.act(service, ends, authority, matched, request, arrival).await,
+            Some((cors, Verdict::From(origin))) => {
+                let mut answer = self.act(service, ends, authority, matched, request, arrival).await;
                 cors.tell(origin, answer.headers_mut());
                 answer
             }
-            Verdict::Preflight(answer) => counted(OnTheWay::new(cors.tally.clone()), (*answer, None)),
+            Some((cors, Verdict::Preflight(answer))) => counted(arrival.on(cors.tally.clone()), (*answer, Flags::NONE)),
         }
     }
 
@@ -137,37 +151,37 @@ impl Connection {
         authority: &str,
         (rule, matched): (&Rule, Matched),
         request: Request<Incoming>,
+        arrival: Arrival,
     ) -> Response<Body> {
         match &rule.action {
             Action::Answer { status, body, tally } => {
                 let mut answer = own::plain(*status, body.clone());
                 rule.headers.response.apply(answer.headers_mut());
-                counted(OnTheWay::new(tally.clone()), (answer, None))
+                counted(arrival.on(tally.clone()), (answer, Flags::NONE))
             }
             Action::Redirect { status, to, tally } => {
-                let count = OnTheWay::new(tally.clone());
                 let mut answer = match target::location(to, &view(&request, authority, ends)) {
                     Some(location) => own::redirect(*status, location),
                     None => own::plain(StatusCode::BAD_REQUEST, Bytes::new()),
                 };
                 rule.headers.response.apply(answer.headers_mut());
-                counted(count, (answer, None))
+                counted(arrival.on(tally.clone()), (answer, Flags::NONE))
             }
             Action::Route(route) => {
                 let Some(destination) = route.choose(ends) else {
-                    let count = OnTheWay::new(service.unmatched.clone());
-                    return counted(count, (own::failure(Flag::NC), Some(Flag::NC)));
+                    return counted(arrival.on(service.unmatched.clone()), failed(Flag::NC));
                 };
-                let count = OnTheWay::new(destination.tally.clone());
+                let mut record = arrival.on(destination.tally.clone());
+                let received = record.goes(request.body(), || service.destination(rule, destination));
                 // Boxed, as retries are.
                 if let Some(fault) = &rule.fault
-                    && let Some(answer) = Box::pin(fault.inject(request.headers(), &destination.tally)).await
+                    && let Some(answer) = Box::pin(fault.inject(request.headers(), &mut record)).await
                 {
-                    return counted(count, (answer, Some(Flag::FI)));
+                    return record.answered(answer, Flag::FI.into());
                 }
-                let way = Way { rule, route, destination, matched };
-                let outcome = self.forward(service, ends, &way, authority, request).await;
-                counted(count, outcome)
+                let way = Way { rule, route, destination, matched, received };
+                let outcome = self.forward(service, ends, &way, authority, request, &mut record).await;
+                counted(record, outcome)
             }
         }
     }
@@ -179,8 +193,8 @@ impl Connection {
         way: &Way<'_>,
         authority: &str,
         mut request: Request<Incoming>,
+        record: &mut Record,
     ) -> Outcome {
-        let failed = |flag| (own::failure(flag), Some(flag));
         let Some(endpoints) = service.version(&way.destination.version) else { return failed(Flag::NC) };
         let picked = endpoints.pick(|| (view(&request, authority, ends), ends));
         let Some(picked) = picked else { return failed(Flag::UH) };
@@ -188,7 +202,7 @@ impl Connection {
         let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
         let Some(mut head) = outgoing(parts, ends, way, authority) else {
-            return (own::plain(StatusCode::BAD_REQUEST, Bytes::new()), None);
+            return (own::plain(StatusCode::BAD_REQUEST, Bytes::new()), Flags::NONE);
         };
         if let Some(protocol) = upgrade {
             headers::restore_upgrade(&mut head.headers, protocol);
@@ -203,6 +217,8 @@ impl Connection {
             }
             _ => Body::passed(body, None),
         };
+        let body = body.counted(way.received.clone());
+        record.tries(picked.address);
         // In one place for both: a future that moves into another is held twice, and this is the largest one.
         let mut sent = pin!(attempts.send(&picked, Request::from_parts(head, body)));
         let sent = match way.rule.timeout {
@@ -210,14 +226,17 @@ impl Connection {
             Some(limit) => {
                 let Ok(sent) = tokio::time::timeout(limit, sent.as_mut()).await else {
                     let last = further.lock().unwrap_or_else(PoisonError::into_inner);
-                    last.as_ref().unwrap_or(&picked).timed_out();
+                    let last = last.as_ref().unwrap_or(&picked);
+                    last.timed_out();
+                    record.tries(last.address);
                     return failed(Flag::UT);
                 };
                 sent
             }
         };
+        record.tries(sent.endpoint);
         if sent.exhausted {
-            way.destination.tally.note(Flag::URX);
+            record.note(Flag::URX);
         }
         let mut answer = match sent.sent {
             Ok(answer) => answer,
@@ -232,13 +251,13 @@ impl Connection {
             if let Some(protocol) = protocol {
                 headers::restore_upgrade(answer.headers_mut(), protocol);
             }
-            return (answer, None);
+            return (answer, Flags::NONE);
         }
         way.change(answer.headers_mut());
         if let Some(cookie) = picked.cookie.as_deref() {
             answer.headers_mut().append(SET_COOKIE, cookie.clone());
         }
-        (answer, None)
+        (answer, Flags::NONE)
     }
 }
 
@@ -260,6 +279,8 @@ struct Way<'a> {
     route: &'a Route,
     destination: &'a Destination,
     matched: Matched,
+    /// Counts the bytes of the request's body, if nobody knows them yet.
+    received: Option<Arc<AtomicU64>>,
 }
 
 impl Way<'_> {
@@ -286,7 +307,7 @@ fn unanswered(why: &Failure, endpoint: SocketAddr, client: SocketAddr, exhausted
         Failure::Overflow => Flag::UO,
         Failure::Client(error) => {
             tracing::debug!(%error, %client, "a request's body broke off");
-            return (own::plain(StatusCode::BAD_REQUEST, Bytes::new()), None);
+            return (own::plain(StatusCode::BAD_REQUEST, Bytes::new()), Flags::NONE);
         }
     };
     let mut answer = own::failure(flag);
@@ -296,14 +317,15 @@ fn unanswered(why: &Failure, endpoint: SocketAddr, client: SocketAddr, exhausted
     if exhausted {
         own::exhausted(&mut answer);
     }
-    (answer, Some(flag))
+    (answer, flag.into())
 }
 
-fn counted(count: OnTheWay, (answer, flag): Outcome) -> Response<Body> {
-    match count.answered(answer.status(), flag) {
-        Some(ending) => answer.map(|body| body.ending(ending)),
-        None => answer,
-    }
+fn failed(flag: Flag) -> Outcome {
+    (own::failure(flag), flag.into())
+}
+
+fn counted(record: Record, (answer, flags): Outcome) -> Response<Body> {
+    record.answered(answer, flags)
 }
 
 /// The authority of a request. `Host` is taken out: an address in the request line is the one that counts (RFC 9112 §3.2.2).

@@ -7,7 +7,7 @@ use hyper::{
 };
 use tokio::time::sleep;
 
-use super::{Flag, body::Body, counts::Tally, own, portion::Portion};
+use super::{Flag, body::Body, headers::is_grpc, own, portion::Portion, telemetry::Record};
 use crate::state::{self, AbortWith, ServiceId};
 
 const GRPC: &str = "application/grpc";
@@ -33,11 +33,11 @@ impl Fault {
     }
 
     /// Waits, if it is for this request. The answer, if the request goes no further.
-    pub(super) async fn inject(&self, request: &HeaderMap, tally: &Tally) -> Option<Response<Body>> {
+    pub(super) async fn inject(&self, request: &HeaderMap, record: &mut Record) -> Option<Response<Body>> {
         if let Some((portion, length)) = &self.delay
             && portion.takes()
         {
-            tally.note(Flag::DI);
+            record.note(Flag::DI);
             sleep(*length).await;
         }
         let (portion, with) = self.abort.as_ref()?;
@@ -60,12 +60,6 @@ fn aborted(with: AbortWith, request: &HeaderMap) -> Response<Body> {
     };
     let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     own::flagged(own::plain(status, WORDS.into()), Flag::FI)
-}
-
-/// `application/grpc`, perhaps with `+proto` or so.
-fn is_grpc(request: &HeaderMap) -> bool {
-    let rest = request.get(CONTENT_TYPE).and_then(|it| it.as_bytes().strip_prefix(GRPC.as_bytes()));
-    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
 }
 
 /// The HTTP status that stands for a gRPC status, for clients that do not speak gRPC.

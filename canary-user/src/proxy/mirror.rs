@@ -25,10 +25,11 @@ use tokio::{
 use super::{
     Flag,
     body::{Body, Broken},
-    counts::{OnTheWay, Tally},
+    own::Flags,
     portion::Portion,
     table::Service,
     target::with_port,
+    telemetry::{Record, Tally},
     upstream::{Failure, Pool},
 };
 
@@ -77,8 +78,8 @@ impl Mirror {
 
     /// Sends a copy, with what comes out of `body`.
     fn send(&self, service: &Service, pool: &Arc<Pool>, head: &Parts, body: Body) -> Option<AbortHandle> {
-        let count = OnTheWay::new(self.tally.clone());
-        let failed = |count: OnTheWay, flag| drop(count.answered(StatusCode::SERVICE_UNAVAILABLE, Some(flag)));
+        let record = Record::new(self.tally.clone());
+        let failed = |record: Record, flag: Flag| record.failed(StatusCode::SERVICE_UNAVAILABLE, flag);
         let ready = service.version(&self.version).ok_or(Flag::NC).and_then(|endpoints| {
             let picked = endpoints.next().ok_or(Flag::UH)?;
             Ok((picked, self.place().ok_or(Flag::UO)?))
@@ -86,7 +87,7 @@ impl Mirror {
         let (picked, place) = match ready {
             Ok(ready) => ready,
             Err(flag) => {
-                failed(count, flag);
+                failed(record, flag);
                 return None;
             }
         };
@@ -96,16 +97,15 @@ impl Mirror {
             let exchange = async {
                 match pool.send(&picked, request).await.map_err(|it| it.why) {
                     Ok(answer) => {
-                        count.answered(answer.status(), None);
-                        let mut body = answer.into_body();
+                        let mut body = record.answered(answer, Flags::NONE).into_body();
                         while let Some(Ok(_)) = body.frame().await {}
                     }
-                    Err(Failure::Connect(_)) => failed(count, Flag::UF),
-                    Err(Failure::Ended(_)) => failed(count, Flag::UC),
-                    Err(Failure::Slow) => failed(count, Flag::UT),
-                    Err(Failure::Overflow) => failed(count, Flag::UO),
+                    Err(Failure::Connect(_)) => failed(record, Flag::UF),
+                    Err(Failure::Ended(_)) => failed(record, Flag::UC),
+                    Err(Failure::Slow) => failed(record, Flag::UT),
+                    Err(Failure::Overflow) => failed(record, Flag::UO),
                     // The copy fell behind, or the request itself broke off: as one that nobody waits for.
-                    Err(Failure::Client(_)) => drop(count),
+                    Err(Failure::Client(_)) => drop(record),
                 }
             };
             if timeout(patience, exchange).await.is_err() {

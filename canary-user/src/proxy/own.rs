@@ -1,4 +1,6 @@
 //! Answers of the proxy's own, told from those of an endpoint by `server: canary`.
+use std::fmt;
+
 use hyper::{
     Response, StatusCode,
     body::Bytes,
@@ -25,7 +27,7 @@ pub enum Flag {
     UC,
     /// The rule's time was over before the answer.
     UT,
-    /// The client went away before the answer.
+    /// The client went away before the answer was complete.
     DC,
     /// All attempts that the rule allows have failed; beside the reason of the last one.
     URX,
@@ -35,18 +37,25 @@ pub enum Flag {
     FI,
     /// The version has as many requests or connections as its policy allows, or a mirror as many copies as it may.
     UO,
+    /// What the client sends is no HTTP.
+    DPE,
 }
 
 impl Flag {
-    /// All of them, in the order of [`Self::index`].
-    pub const ALL: [Self; 11] =
-        [Self::NR, Self::UH, Self::NC, Self::UF, Self::UC, Self::UT, Self::DC, Self::URX, Self::DI, Self::FI, Self::UO];
-
-    /// Place in [`Self::ALL`].
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self as usize
-    }
+    const ALL: [Self; 12] = [
+        Self::NR,
+        Self::UH,
+        Self::NC,
+        Self::UF,
+        Self::UC,
+        Self::UT,
+        Self::DC,
+        Self::URX,
+        Self::DI,
+        Self::FI,
+        Self::UO,
+        Self::DPE,
+    ];
 
     /// As it is printed.
     #[must_use]
@@ -63,17 +72,70 @@ impl Flag {
             Self::DI => "DI",
             Self::FI => "FI",
             Self::UO => "UO",
+            Self::DPE => "DPE",
         }
     }
 
     const fn status(self) -> StatusCode {
         match self {
             Self::NR => StatusCode::NOT_FOUND,
+            Self::DPE => StatusCode::BAD_REQUEST,
             Self::UT => StatusCode::GATEWAY_TIMEOUT,
             Self::UH | Self::NC | Self::UF | Self::UC | Self::DC | Self::URX | Self::DI | Self::FI | Self::UO => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
+    }
+}
+
+/// All flags of one request. As text they are joined as Envoy does it: `-`, `UF`, `UF,URX`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Flags(u16);
+
+impl Flags {
+    /// Nothing to say.
+    pub const NONE: Self = Self(0);
+
+    /// These and one more.
+    #[must_use]
+    pub const fn and(self, flag: Flag) -> Self {
+        Self(self.0 | 1 << flag as u16)
+    }
+
+    /// These and others.
+    #[must_use]
+    pub(super) const fn or(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    /// These but one.
+    #[must_use]
+    pub(super) const fn without(self, flag: Flag) -> Self {
+        Self(self.0 & !(1 << flag as u16))
+    }
+
+    /// Whether one is among them.
+    #[must_use]
+    pub const fn has(self, flag: Flag) -> bool {
+        self.0 & 1 << flag as u16 != 0
+    }
+}
+
+impl From<Flag> for Flags {
+    fn from(flag: Flag) -> Self {
+        Self::NONE.and(flag)
+    }
+}
+
+impl fmt::Display for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::NONE {
+            return f.write_str("-");
+        }
+        for (n, flag) in Flag::ALL.into_iter().filter(|flag| self.has(*flag)).enumerate() {
+            write!(f, "{}{}", if n == 0 { "" } else { "," }, flag.name())?;
+        }
+        Ok(())
     }
 }
 

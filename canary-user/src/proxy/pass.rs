@@ -22,11 +22,12 @@ use super::{
     Flag,
     begun::Begun,
     client_hello::{HANDSHAKE, Progress, Reader},
-    counts::OnTheWay,
     farewell::lingered,
+    own::Flags,
     rule::Ends,
     server::Settings,
     table::{Endpoints, Service},
+    telemetry::Record,
     upstream::{CONNECT, connect},
 };
 
@@ -66,12 +67,14 @@ pub(super) async fn pass(
             return Err(error);
         }
     };
-    let Some(endpoint) = lead(&service, name.as_deref(), ends).await else { return Ok(None) };
-    copy(stream, endpoint).await.map(|()| None)
+    let Some((endpoint, record)) = lead(&service, name.as_deref(), ends).await else { return Ok(None) };
+    let copied = copy(stream, endpoint).await;
+    record.passed(Flags::NONE);
+    copied.map(|()| None)
 }
 
 fn unmatched(service: &Service, flag: Flag) {
-    OnTheWay::new(service.unmatched.clone()).ended(Some(flag));
+    Record::of_connection(service.unmatched.clone()).passed(flag.into());
 }
 
 /// What a connection begins with.
@@ -111,7 +114,7 @@ impl Looking {
 }
 
 /// Finds rule, version and endpoint, and connects to it. `None`: counted as failed.
-async fn lead(service: &Service, name: Option<&str>, ends: Ends) -> Option<TcpStream> {
+async fn lead(service: &Service, name: Option<&str>, ends: Ends) -> Option<(TcpStream, Record)> {
     let rule = service.tls.as_ref().and_then(|names| names.rule(name, ends.client.ip()));
     let Some(route) = rule.and_then(|rule| rule.route()) else {
         tracing::debug!(client = %ends.client, name, "no rule for a connection: filter_chain_not_found");
@@ -122,13 +125,18 @@ async fn lead(service: &Service, name: Option<&str>, ends: Ends) -> Option<TcpSt
         unmatched(service, Flag::NC);
         return None;
     };
-    let count = OnTheWay::new(destination.tally.clone());
+    let record = Record::of_connection(destination.tally.clone());
     let reached = match service.version(&destination.version) {
         Some(endpoints) => reach(endpoints).await,
         None => Err(Flag::NC),
     };
-    count.ended(reached.as_ref().err().copied());
-    reached.ok()
+    match reached {
+        Ok(stream) => Some((stream, record)),
+        Err(flag) => {
+            record.passed(flag.into());
+            None
+        }
+    }
 }
 
 /// Connects to the endpoint whose turn it is, or to the next ones when it is not there.

@@ -20,9 +20,9 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     body::Body,
-    counts::Tally,
     endpoint::Picked,
     table::Endpoints,
+    telemetry::Tally,
     upstream::{Failure, Pool, Unanswered, copy},
 };
 use crate::state::{Retries, RetryOn};

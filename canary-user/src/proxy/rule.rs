@@ -18,7 +18,6 @@ use hyper::{StatusCode, body::Bytes, header::HeaderValue};
 
 use super::{
     cors::Cors,
-    counts::{MIRROR, Tally},
     fault::Fault,
     headers::CompiledOperations,
     matching::{CompiledMatch, Matched, matches},
@@ -26,6 +25,7 @@ use super::{
     portion::Portion,
     retry::Retry,
     substitution::Substitution,
+    telemetry::{MIRROR, Tally},
     view::RequestView,
 };
 use crate::state::{
@@ -84,6 +84,9 @@ pub(super) struct Destination {
     end: u32,
     pub(super) headers: Changes,
     pub(super) tally: Arc<Tally>,
+    weight: u32,
+    /// What was counted before it had this weight.
+    before: u64,
 }
 
 /// Who asks: what keyed choices are made of.
@@ -148,18 +151,33 @@ impl Rule {
         own.chain(self.mirrors.iter().map(|mirror| (MIRROR, mirror.version())))
     }
 
-    /// Whether it goes by this name.
-    #[cfg(test)]
-    pub(super) fn is_called(&self, name: &str) -> bool {
-        self.source.name == name
-    }
-
     /// Where it sends, if it does.
     pub(super) fn route(&self) -> Option<&Route> {
         match &self.action {
             Action::Route(route) => Some(route),
             Action::Redirect { .. } | Action::Answer { .. } => None,
         }
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.source.name
+    }
+
+    /// Versions with the weights that are followed, and the requests that they got since; `None`: it has none.
+    pub(super) fn split(&self) -> Option<Vec<(String, u32, u64)>> {
+        let Action::Route(route) = &self.action else { return None };
+        let mut versions: Vec<(String, u32, u64)> = Vec::with_capacity(route.destinations.len());
+        for one in &route.destinations {
+            // A version with different headers for some of its requests has one counter.
+            if let Some((_, weight, _)) = versions.iter_mut().find(|(version, ..)| *version == one.version) {
+                *weight = weight.saturating_add(one.weight);
+            } else {
+                let requests = one.tally.begun().saturating_sub(one.before);
+                versions.push((one.version.clone(), one.weight, requests));
+            }
+        }
+        Some(versions)
     }
 
     pub(super) fn matches(&self, request: &RequestView<'_>) -> Option<Matched> {
@@ -191,7 +209,8 @@ impl Route {
         let destinations = of.destinations.iter().zip(weights).map(|(it, weight)| {
             end = end.saturating_add(*weight);
             let tally = tally(&it.version);
-            Destination { version: it.version.clone(), end, headers: Changes::new(&it.headers), tally }
+            let (version, headers, before) = (it.version.clone(), Changes::new(&it.headers), tally.begun());
+            Destination { version, end, headers, weight: *weight, tally, before }
         });
         Self {
             choosing: of.choosing,

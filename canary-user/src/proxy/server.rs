@@ -2,6 +2,7 @@
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{
+    StatusCode,
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -241,9 +242,27 @@ async fn take_turns(
         .serve_connection(TokioIo::new(wire), service)
         .with_upgrades();
     let end = http1::UpgradeableConnection::graceful_shutdown;
-    farewell::serve(pin!(served), end, &connection.control, stop, settings.linger).await?;
+    let ended = farewell::serve(pin!(served), end, &connection.control, stop, settings.linger).await;
+    if let Err(error) = &ended
+        && let Some(code) = refused(error)
+    {
+        connection.count_refused(code);
+    }
+    ended?;
     connection.tunnel.run().await;
     Ok(())
+}
+
+/// What hyper answered to what it could not read; 0: nothing, for the rest of a head did not come in time.
+fn refused(error: &hyper::Error) -> Option<u16> {
+    if error.is_parse_too_large() {
+        return Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.as_u16());
+    }
+    if error.is_parse() {
+        return Some(StatusCode::BAD_REQUEST.as_u16());
+    }
+    let cause = std::error::Error::source(error)?.downcast_ref::<io::Error>()?;
+    (cause.kind() == io::ErrorKind::TimedOut).then_some(0)
 }
 
 async fn multiplex(stream: Begun, connection: Arc<Connection>, stop: watch::Receiver<bool>, linger: Duration) -> Ended {

@@ -13,13 +13,13 @@ use std::{
 use canary_common::build::{Tree, name_hash, tree};
 
 use super::{
-    answers::Answers,
+    access_log::{self, AccessLog},
     balance::Group,
-    counts::{Count, CountKey, Counts, Tally},
     endpoint::{Held, Kind, Overflow, Picked},
     matching::Matched,
-    rule::{Ends, Rule, descend},
+    rule::{Destination, Ends, Rule, descend},
     sni::ServerNames,
+    telemetry::{CountKey, Counts, RequestSplit, Requests, Tally},
     view::RequestView,
 };
 use crate::state::{
@@ -35,6 +35,9 @@ pub struct RouteTable {
     counts: Counts,
     /// Whether there is a service with rules for connections that are passed on.
     passes: bool,
+    /// Requests whose service is not known.
+    lost: Arc<Tally>,
+    log: Option<AccessLog>,
 }
 
 /// How often an endpoint was ejected.
@@ -55,6 +58,7 @@ pub struct Ejections {
 /// One service, ready to be asked.
 #[derive(Debug)]
 pub(super) struct Service {
+    id: ServiceId,
     rules: Vec<Arc<Rule>>,
     /// Rules for connections that are passed on as they are.
     pub(super) tls: Option<ServerNames>,
@@ -63,6 +67,8 @@ pub(super) struct Service {
     pub(super) unmatched: Arc<Tally>,
     /// Its rules do not need the request (any more): new connections do not come here.
     pub(super) leaving: bool,
+    /// The kernel sends new connections here.
+    followed: bool,
 }
 
 /// The endpoints of a version.
@@ -98,22 +104,54 @@ impl RouteTable {
         let frontends = frontends
             .filter_map(|(frontend, id)| Some(((frontend.addr, frontend.port), services.get(id)?.clone())))
             .collect();
+        if let Some(previous) = previous {
+            let there = |key: &CountKey| {
+                let service = state.services.get(&key.service);
+                service.is_some_and(|it| key.version.is_empty() || it.versions.contains_key(&key.version))
+            };
+            counts.keep(&previous.counts, there);
+        }
         let passes = services.values().any(|service| service.tls.is_some());
-        Self { frontends, services, counts, passes }
+        let lost = previous.map(|it| it.lost.clone()).unwrap_or_default();
+        Self { frontends, services, counts, passes, lost, log: previous.and_then(|it| it.log.clone()) }
     }
 
-    /// What became of requests so far, by service, rule and version. Goes on from table to table.
+    /// An empty table; its requests, and those of the tables after it, are logged.
     #[must_use]
-    pub fn counts(&self) -> Vec<(CountKey, Count)> {
-        self.counts.snapshot()
+    pub fn logging(log: Option<AccessLog>) -> Self {
+        Self { log, ..Self::default() }
     }
 
-    /// What became of requests with answers by status and time; connections that are passed on are none.
+    /// What became of requests so far. Goes on from table to table.
     #[must_use]
-    pub fn requests(&self) -> Vec<(CountKey, Count, Answers)> {
-        let known = |key: &CountKey| self.services.get(&key.service).is_some_and(|service| service.has_requests());
-        let found = self.counts.in_detail().filter(|(key, ..)| known(key));
-        found.map(|(key, count, answers)| (key.clone(), count, answers)).collect()
+    pub fn requests(&self) -> Requests {
+        Requests {
+            counts: self.counts.snapshot().filter(|(key, _)| self.asked(key)).collect(),
+            lost: self.lost.read(),
+            splits: self.services.values().flat_map(|service| service.splits()).collect(),
+            unlogged: self.log.as_ref().map_or(0, AccessLog::dropped),
+        }
+    }
+
+    /// All counts, also of connections that are passed on.
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> Vec<(CountKey, super::telemetry::Count)> {
+        self.counts.snapshot().collect()
+    }
+
+    /// Whether a count is of requests: those of connections that are passed on are not.
+    fn asked(&self, key: &CountKey) -> bool {
+        self.services.get(&key.service).is_some_and(|service| service.has_requests())
+    }
+
+    /// Counts requests whose service is not known.
+    pub(super) const fn lost(&self) -> &Arc<Tally> {
+        &self.lost
+    }
+
+    /// Where requests are logged.
+    pub(super) const fn log(&self) -> Option<&AccessLog> {
+        self.log.as_ref()
     }
 
     /// Whether there is a service with rules for connections that are passed on.
@@ -188,8 +226,8 @@ impl Service {
             let changed = || Arc::new(Endpoints::new(id, name, version, policy, before.map(Arc::as_ref)));
             (name.clone(), same.unwrap_or_else(changed))
         });
-        let (versions, unmatched) = (versions.collect(), tally("", "", ""));
-        Self { rules, tls, versions, unmatched, leaving: of.http.is_none() }
+        let (id, versions, unmatched) = (id.clone(), versions.collect(), tally("", "", ""));
+        Self { id, rules, tls, versions, unmatched, leaving: of.http.is_none(), followed: of.is_proxied() }
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Rule>> {
@@ -204,6 +242,17 @@ impl Service {
     /// The first rule that matches.
     pub(super) fn rule(&self, request: &RequestView<'_>) -> Option<(&Arc<Rule>, Matched)> {
         self.rules.iter().find_map(|rule| Some((rule, rule.matches(request)?)))
+    }
+
+    /// A rule and a version of its choice, for the access log.
+    pub(super) fn destination(&self, rule: &Rule, to: &Destination) -> access_log::Destination {
+        let cluster = format!("outbound|{}|{}|{}", self.id.port, to.version, self.id.host());
+        access_log::Destination { rule: rule.name().to_owned(), cluster }
+    }
+
+    fn splits(&self) -> impl Iterator<Item = RequestSplit> {
+        let all = self.all().enumerate().filter(|_| self.followed);
+        all.filter_map(|(rule, of)| Some(RequestSplit { service: self.id.clone(), rule, versions: of.split()? }))
     }
 
     /// Endpoints of a version.

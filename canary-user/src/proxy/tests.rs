@@ -2,9 +2,10 @@
 mod balance;
 mod client_hello;
 mod cors;
+mod explain;
 mod farewells;
 mod faults;
-mod fixture;
+pub(super) mod fixture;
 mod framing;
 mod headers;
 mod life;
@@ -18,4 +19,5 @@ mod routing;
 mod sni;
 mod streams;
 mod table;
+mod telemetry;
 mod unwell;

@@ -11,14 +11,14 @@ use futures::future::{join, join_all};
 use tokio::{net::TcpListener, runtime::Builder, sync::watch, time::sleep};
 
 use super::{
-    answers::Answers,
-    counts::{Count, CountKey},
+    access_log::AccessLog,
     door::{Door, House},
     limited::Limited,
     powers,
     server::{Settings, serve},
     sockets::{Socket, Sockets},
     table::{Ejections, RouteTable},
+    telemetry::Requests,
 };
 use crate::{state::State, stop::stopped};
 
@@ -38,10 +38,11 @@ impl Routes {
         tables.send_replace(Arc::new(next));
     }
 
-    /// What became of requests so far, by service, rule and version.
+    /// What became of requests so far.
     #[must_use]
-    pub fn requests(&self) -> Vec<(CountKey, Count, Answers)> {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner).borrow().requests()
+    pub fn requests(&self) -> Requests {
+        let table = self.tables.lock().unwrap_or_else(PoisonError::into_inner).borrow().clone();
+        table.requests()
     }
 
     /// What clients were kept from so far.
@@ -74,7 +75,8 @@ pub fn count() -> usize {
 
 impl Threads {
     /// Serves `sockets`, without any power of root's, from the first rules on: until they are published, connections wait
-    /// in the kernel. `frontend_of` has the virtual address of a connection, by peer and local address.
+    /// in the kernel. `frontend_of` has the virtual address of a connection, by peer and local address. Requests are logged
+    /// if there is a `log`.
     ///
     /// # Errors
     /// When a thread cannot be started, or cannot give up its capabilities.
@@ -83,8 +85,9 @@ impl Threads {
         settings: Settings,
         house: House,
         frontend_of: impl Fn(SocketAddr, SocketAddr) -> Option<SocketAddr> + Send + Clone + 'static,
+        log: Option<AccessLog>,
     ) -> io::Result<Self> {
-        let (tables, table) = watch::channel(Arc::new(RouteTable::default()));
+        let (tables, table) = watch::channel(Arc::new(RouteTable::logging(log)));
         let (stop, stopped) = watch::channel(false);
         let (report, started) = mpsc::channel();
         let mut running = Vec::new();

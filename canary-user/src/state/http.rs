@@ -1,10 +1,10 @@
 //! Rules that need the request: what the proxy does with each request to a service port.
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Choosing, DeadVersion, HttpPolicy, TrafficPolicy};
+use super::{Choosing, DeadVersion, HttpPolicy, Service, Split, TlsMatch, TrafficPolicy};
 
 /// The HTTP rules of one service port, as written; no rule matches: 404.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,4 +178,91 @@ pub enum Text {
     Regex(String),
     /// It is there.
     Present,
+}
+
+/// Who follows a rule, and what it splits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follows {
+    /// The kernel: flows.
+    Kernel,
+    /// The proxy: requests.
+    Requests,
+    /// The proxy: connections, which it passes on.
+    Connections,
+}
+
+/// A rule that has shares, the kernel's or the proxy's.
+#[derive(Debug, Clone)]
+pub struct Splitting<'a> {
+    /// Its place among the rules of the kernel, or among those of the proxy: rules for requests, then for connections.
+    pub index: usize,
+    /// Who follows it.
+    pub by: Follows,
+    /// Its name.
+    pub name: &'a str,
+    /// Client networks; empty matches everybody.
+    pub sources: &'a [IpNet],
+    /// Alternatives of requests; empty matches every request.
+    pub matches: &'a [RequestMatch],
+    /// Alternatives of TLS connections; empty matches every one.
+    pub names: &'a [TlsMatch],
+    /// Its versions and weights.
+    pub split: Cow<'a, Split>,
+}
+
+impl Service {
+    /// The rules that decide about shares: the proxy's where it follows them, else the kernel's.
+    #[must_use]
+    pub fn splitting(&self) -> Vec<Splitting<'_>> {
+        if !self.is_proxied() {
+            return self.splitting_flows();
+        }
+        let route = |rule: &'_ HttpRule| match &rule.action {
+            HttpAction::Route(route) => Some(route.split()),
+            HttpAction::Redirect(_) | HttpAction::Answer { .. } => None,
+        };
+        let http = self.http.as_ref().map_or(&[][..], |http| &http.rules);
+        let requests = http.iter().enumerate().filter_map(|(index, rule)| {
+            let split = Cow::Owned(route(rule)?);
+            let (by, matches) = (Follows::Requests, rule.matches.as_slice());
+            Some(Splitting { index, by, name: &rule.name, sources: &[], matches, names: &[], split })
+        });
+        let tls = self.tls.as_ref().map_or(&[][..], |tls| &tls.rules);
+        let connections = (http.len()..).zip(tls).map(|(index, rule)| {
+            let (by, split) = (Follows::Connections, Cow::Borrowed(&rule.split));
+            Splitting { index, by, name: &rule.name, sources: &[], matches: &[], names: &rule.matches, split }
+        });
+        requests.chain(connections).collect()
+    }
+
+    /// The kernel's rules; with those of the proxy they say only that everybody is sent there.
+    #[must_use]
+    pub fn splitting_flows(&self) -> Vec<Splitting<'_>> {
+        let splitting = self.rules.iter().enumerate().map(|(index, rule)| Splitting {
+            index,
+            by: Follows::Kernel,
+            name: &rule.name,
+            sources: &rule.sources,
+            matches: &[],
+            names: &[],
+            split: Cow::Borrowed(&rule.split),
+        });
+        splitting.collect()
+    }
+}
+
+impl HttpRoute {
+    /// Its versions and weights. One that stands there twice, with other headers, has the sum.
+    #[must_use]
+    pub fn split(&self) -> Split {
+        let mut weights: Vec<(String, u32)> = Vec::with_capacity(self.destinations.len());
+        for to in &self.destinations {
+            match weights.last_mut().filter(|(version, _)| *version == to.version) {
+                // Cannot saturate: the sum of a route's weights is within u32.
+                Some((_, weight)) => *weight = weight.saturating_add(to.weight),
+                None => weights.push((to.version.clone(), to.weight)),
+            }
+        }
+        Split { choosing: self.choosing, dead: self.dead, weights }
+    }
 }

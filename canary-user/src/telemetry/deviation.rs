@@ -5,7 +5,8 @@ use canary_common::build::tree;
 
 use crate::{
     dataplane::SplitCounts,
-    state::{Choosing, Split},
+    proxy::telemetry::Requests,
+    state::{Choosing, ServiceId, Split},
 };
 
 /// One split: intended, programmed, observed.
@@ -62,6 +63,16 @@ impl Judged {
 pub fn exact_bound(weights: &[u32]) -> u32 {
     // Never above the depth of a tree of 64 versions, which is 6.
     (0..=6).find(|&bound| tree(weights, 0).is_none_or(|tree| tree.guarantee() <= f64::from(bound))).unwrap_or(6)
+}
+
+/// What a split of requests did, in the form in which splits of flows are judged: each request is a draw.
+#[must_use]
+pub fn of_requests(requests: &Requests, service: &ServiceId, rule: usize) -> SplitCounts {
+    let found = requests.splits.iter().find(|split| split.service == *service && split.rule == rule);
+    // One that the proxy lacks follows nothing, which `judge` reports.
+    let versions = found.map(|split| split.versions.clone()).unwrap_or_default();
+    let draws = versions.iter().map(|(_, _, requests)| requests).sum();
+    SplitCounts { service: service.clone(), rule, draws, versions }
 }
 
 /// Compares what one split should do with what it does.

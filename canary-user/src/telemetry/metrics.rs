@@ -9,16 +9,20 @@ use crate::{
     dataplane::{Counters, SplitCounts},
     diagnostic::Severity,
     proxy::{
-        answers::Answers,
-        counts::{Count, CountKey},
         limited::{Limited, Reason},
         table::Ejections,
+        telemetry::{Distribution, Requests, histogram},
     },
-    state::{Protocol, ServiceId},
+    state::{Protocol, Service, ServiceId, Splitting},
     telemetry::deviation,
 };
 
+mod labels;
 mod requests;
+#[cfg(test)]
+mod tests;
+
+use labels::{Destination, istio};
 
 /// How a metric behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,18 +61,21 @@ metrics! {
     OPENED = Counter "istio_tcp_connections_opened_total": "TCP connections by Istio's labels.";
     SENT = Counter "istio_tcp_sent_bytes_total": "Bytes sent to clients of TCP services by Istio's labels.";
     RECEIVED = Counter "istio_tcp_received_bytes_total": "Bytes received from clients of TCP services by Istio's labels.";
-    REQUESTS = Counter "istio_requests_total": "HTTP requests through the proxy by Istio's labels.";
+    REQUESTS = Counter "istio_requests_total": "HTTP requests through the proxy that ended, by Istio's labels.";
     DURATION = Histogram "istio_request_duration_milliseconds": "Time from a request's head to the last byte of its answer, by Istio's labels.";
-    ROUTED = Counter "canary_requests_total": "HTTP requests through the proxy by service, rule and version.";
+    REQUEST_BYTES = Histogram "istio_request_bytes": "Sizes of the bodies of HTTP requests, by Istio's labels.";
+    RESPONSE_BYTES = Histogram "istio_response_bytes": "Sizes of the bodies of answers, by Istio's labels.";
+    RULE_REQUESTS = Counter "canary_requests_total": "HTTP requests through the proxy that began, by service, rule and version.";
     RETRIES = Counter "canary_request_retries_total": "Attempts after the first one by service, rule and version.";
+    UNLOGGED = Counter "canary_access_log_dropped_total": "Lines that the access log lost.";
     LEFT = Counter "canary_left_packets_total": "Packets that were left alone, by reason.";
     ENDPOINTS = Gauge "canary_endpoints": "Endpoints by service, version and state.";
     LIMITED = Counter "canary_proxy_limited_total": "How often clients of the proxy met a limit, by reason.";
     EJECTIONS = Counter "canary_endpoint_ejections_total": "How often the proxy ejected an endpoint for its errors, by service, version and endpoint; only where a policy asks for outlier detection.";
     EJECTED = Gauge "canary_endpoint_ejected": "1 while the endpoint is ejected, else 0.";
     INTENDED = Gauge "canary_weight_intended": "Weight that the configuration wants, by service, rule and version.";
-    PROGRAMMED = Gauge "canary_weight_programmed": "Weight that the kernel's maps hold, by service, rule and version.";
-    DEVIATION = Gauge "canary_split_deviation_flows": "Largest difference between the flows of a version and its share of the split since its weights were last changed.";
+    PROGRAMMED = Gauge "canary_weight_programmed": "Weight that the kernel's maps hold, or the proxy follows, by service, rule and version.";
+    DEVIATION = Gauge "canary_split_deviation_flows": "Largest difference between the flows (requests, in the proxy) of a version and its share of the split since its weights were last changed.";
     UP = Gauge "canary_ready": "1 while what is wanted is in force, else 0.";
     ENFORCED = Gauge "canary_service_enforced": "1 while the rules of the service are in force as written, else 0.";
     PASSES = Counter "canary_passes_total": "Passes of the agent's loop, by result.";
@@ -83,13 +90,13 @@ metrics! {
 pub fn text(
     view: &View,
     counters: &Counters,
-    requests: &[(CountKey, Count, Answers)],
+    requests: &Requests,
     ejections: &[Ejections],
     limited: &Limited,
 ) -> String {
     let mut page = Page::default();
     traffic(&mut page, view, counters);
-    requests::fill(&mut page, requests);
+    requests::all(&mut page, view, requests);
     for reason in Reason::ALL {
         page.count(LIMITED, &[("reason", reason.name())], limited.of(reason));
     }
@@ -99,7 +106,7 @@ pub fn text(
         page.count(EJECTIONS, &labels, of.total);
         page.count(EJECTED, &labels, u64::from(of.out));
     }
-    splits(&mut page, view, counters);
+    splits(&mut page, view, counters, requests);
     agent(&mut page, view);
     page.finish()
 }
@@ -128,8 +135,8 @@ fn traffic(page: &mut Page, view: &View, counters: &Counters) {
             page.count(BYTES, &labels, bytes);
         }
         if id.protocol == Protocol::Tcp {
-            let host = host(id);
-            let labels = istio(id, &host, version, "tcp", "-");
+            let host = id.host();
+            let labels = istio(&Destination { service: Some((id, &host)), version }, "tcp", "-");
             page.count(OPENED, &labels, counts.flows);
             page.count(SENT, &labels, counts.bytes_out);
             page.count(RECEIVED, &labels, counts.bytes_in);
@@ -150,59 +157,40 @@ fn traffic(page: &mut Page, view: &View, counters: &Counters) {
     }
 }
 
-/// What clients call a service. The name of a ServiceEntry is its host.
-fn host(id: &ServiceId) -> String {
-    if id.name.contains('.') { id.name.clone() } else { format!("{}.{}.svc.cluster.local", id.name, id.namespace) }
-}
-
-/// Istio's labels, with what this host knows. Names of workloads are not known here and say so as Istio does.
-fn istio<'a>(
-    id: &'a ServiceId,
-    host: &'a str,
-    version: &'a str,
-    protocol: &'a str,
-    flags: &'a str,
-) -> [(&'static str, &'a str); 11] {
-    [
-        ("reporter", "source"),
-        ("source_workload", "unknown"),
-        ("destination_workload", "unknown"),
-        ("destination_workload_namespace", &id.namespace),
-        ("destination_version", version),
-        ("destination_service", host),
-        ("destination_service_name", &id.name),
-        ("destination_service_namespace", &id.namespace),
-        ("request_protocol", protocol),
-        ("response_flags", flags),
-        ("connection_security_policy", "unknown"),
-    ]
-}
-
-fn splits(page: &mut Page, view: &View, counters: &Counters) {
-    let name_of = |split: &SplitCounts| {
-        let rule = view.in_force.services.get(&split.service).and_then(|service| service.rules.get(split.rule));
-        rule.map_or_else(|| format!("#{}", split.rule), |rule| rule.name.clone())
-    };
+fn splits(page: &mut Page, view: &View, counters: &Counters, requests: &Requests) {
     for (id, service) in &view.intended.services {
-        for rule in &service.rules {
+        let proxied = if service.is_proxied() { service.splitting() } else { Vec::new() };
+        for rule in service.splitting_flows().iter().chain(&proxied) {
             for (version, weight) in &rule.split.weights {
                 let service = id.to_string();
-                let labels = [("service", service.as_str()), ("rule", &rule.name), ("version", version)];
+                let labels = [("service", service.as_str()), ("rule", rule.name), ("version", version)];
                 page.count(INTENDED, &labels, u64::from(*weight));
             }
         }
     }
+    let of = |id: &ServiceId| view.in_force.services.get(id);
     for split in &counters.splits {
-        let (service, rule) = (split.service.to_string(), name_of(split));
-        for (version, weight, _) in &split.versions {
-            let labels = [("service", service.as_str()), ("rule", &rule), ("version", version)];
-            page.count(PROGRAMMED, &labels, u64::from(*weight));
-        }
-        let in_force = view.in_force.services.get(&split.service).and_then(|service| service.rules.get(split.rule));
-        if let Some(in_force) = in_force {
-            let judged = deviation::judge(&in_force.split, split);
-            page.sample(DEVIATION, &[("service", &service), ("rule", &rule)], judged.worst());
-        }
+        let rules = of(&split.service).map(Service::splitting_flows).unwrap_or_default();
+        programmed(page, split, rules.get(split.rule));
+    }
+    for split in &requests.splits {
+        let split = deviation::of_requests(requests, &split.service, split.rule);
+        let rules = of(&split.service).map(Service::splitting).unwrap_or_default();
+        programmed(page, &split, rules.iter().find(|rule| rule.index == split.rule));
+    }
+}
+
+/// What is followed, and how far it is from what was meant.
+fn programmed(page: &mut Page, split: &SplitCounts, rule: Option<&Splitting<'_>>) {
+    let name = rule.map_or_else(|| format!("#{}", split.rule), |rule| rule.name.to_owned());
+    let service = split.service.to_string();
+    for (version, weight, _) in &split.versions {
+        let labels = [("service", service.as_str()), ("rule", &name), ("version", version)];
+        page.count(PROGRAMMED, &labels, u64::from(*weight));
+    }
+    if let Some(rule) = rule {
+        let judged = deviation::judge(&rule.split, split);
+        page.sample(DEVIATION, &[("service", &service), ("rule", &name)], judged.worst());
     }
 }
 
@@ -233,6 +221,17 @@ impl Page {
 
     fn sample(&mut self, metric: Metric, labels: &[(&str, &str)], value: f64) {
         self.line(metric, labels, &value.to_string());
+    }
+
+    fn distribution(&mut self, metric: Metric, labels: &[(&str, &str)], of: &Distribution) {
+        let mut all = 0;
+        for (end, below) in histogram::LABELS.iter().copied().chain(["+Inf"]).zip(of.cumulative()) {
+            let labels: Vec<_> = labels.iter().copied().chain([("le", end)]).collect();
+            self.part(metric, "_bucket", &labels, &below.to_string());
+            all = below;
+        }
+        self.part(metric, "_sum", labels, &of.sum().to_string());
+        self.part(metric, "_count", labels, &all.to_string());
     }
 
     fn line(&mut self, metric: Metric, labels: &[(&str, &str)], value: &str) {
@@ -270,100 +269,4 @@ impl Page {
 
 fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::agent::{
-        fake::{FakeKernel, split_state},
-        kernel::Kernel,
-    };
-
-    fn page(flows: &[(&str, u64)]) -> String {
-        let mut kernel = FakeKernel::default();
-        let state = split_state(&[("v1", 90), ("v2", 10)]);
-        kernel.apply(&state).unwrap();
-        kernel.inside().flows = flows.iter().map(|&(name, flows)| (name.to_owned(), flows)).collect();
-        let state = std::sync::Arc::new(state);
-        let view = View { intended: state.clone(), in_force: state, phase: Phase::Ready, ..View::default() };
-        text(&view, &kernel.counters().unwrap(), &[], &[], &Limited::default())
-    }
-
-    #[test]
-    fn every_metric_is_documented_and_nothing_else_is() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference-metrics.md");
-        let docs = std::fs::read_to_string(path).unwrap();
-        let documented: Vec<&str> = docs
-            .lines()
-            .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
-            .filter(|name| name.starts_with("canary_") || name.starts_with("istio_"))
-            .collect();
-        let metrics: Vec<&str> = ALL.iter().map(|metric| metric.name).collect();
-        assert_eq!(documented, metrics, "docs/reference-metrics.md lists the metrics in the order of metrics.rs");
-    }
-
-    #[test]
-    fn series_are_there_at_zero_before_any_flow() {
-        let page = page(&[]);
-        for line in [
-            r#"canary_flows_total{service="default/helloworld:5000/tcp",version="v2"} 0"#,
-            r#"canary_bytes_total{service="default/helloworld:5000/tcp",version="v2",direction="out"} 0"#,
-            r#"canary_left_packets_total{reason="no-service"} 0"#,
-            r#"canary_weight_intended{service="default/helloworld:5000/tcp",rule="http[0]",version="v2"} 10"#,
-            r#"canary_weight_programmed{service="default/helloworld:5000/tcp",rule="http[0]",version="v2"} 10"#,
-            r#"canary_split_deviation_flows{service="default/helloworld:5000/tcp",rule="http[0]"} 0"#,
-            "canary_ready 1",
-            r#"canary_passes_total{result="failed"} 0"#,
-            r#"canary_endpoints{service="default/helloworld:5000/tcp",version="v1",state="active"} 1"#,
-        ] {
-            assert!(page.lines().any(|have| have == line), "{line} is missing in\n{page}");
-        }
-    }
-
-    #[test]
-    fn counters_and_deviation_follow_the_kernel() {
-        let page = page(&[("v1", 898), ("v2", 102)]);
-        for line in [
-            r#"canary_flows_total{service="default/helloworld:5000/tcp",version="v2"} 102"#,
-            r#"canary_split_deviation_flows{service="default/helloworld:5000/tcp",rule="http[0]"} 2"#,
-        ] {
-            assert!(page.lines().any(|have| have == line), "{line} is missing in\n{page}");
-        }
-        assert!(page.contains(
-            r#"istio_tcp_sent_bytes_total{reporter="source",source_workload="unknown",destination_workload="unknown",destination_workload_namespace="default",destination_version="v2",destination_service="helloworld.default.svc.cluster.local","#
-        ));
-    }
-
-    #[test]
-    fn ejections_name_their_endpoint() {
-        let ejected = Ejections {
-            service: ServiceId::tcp("web", 80),
-            version: "v2".into(),
-            endpoint: "10.244.2.1:80".parse().unwrap(),
-            total: 3,
-            out: true,
-        };
-        let page = text(&View::default(), &Counters::default(), &[], &[ejected], &Limited::default());
-        for (name, value) in [("ejections_total", 3), ("ejected", 1)] {
-            let labels = r#"service="default/web:80/tcp",version="v2",endpoint="10.244.2.1:80""#;
-            let line = format!("canary_endpoint_{name}{{{labels}}} {value}");
-            assert!(page.lines().any(|have| have == line), "{line} is missing in\n{page}");
-        }
-    }
-
-    #[test]
-    fn the_text_is_well_formed() {
-        let page = page(&[("v1", 1)]);
-        for line in page.lines().filter(|line| !line.starts_with('#')) {
-            let (series, value) = line.rsplit_once(' ').unwrap();
-            assert!(value.parse::<f64>().is_ok(), "{line}");
-            let name = series.split('{').next().unwrap();
-            assert!(ALL.iter().any(|metric| metric.name == name), "{line}");
-        }
-        for metric in ALL {
-            assert_eq!(page.matches(&format!("# TYPE {} ", metric.name)).count(), 1);
-        }
-        assert_eq!(escape("a\"b\\c\n"), "a\\\"b\\\\c\\n");
-    }
 }

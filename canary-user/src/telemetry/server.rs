@@ -52,7 +52,7 @@ async fn page(State((agent, balanced)): State<(Handle, Routes)>) -> Response {
     match agent.ask(Ask::Counters).await {
         Ok(Ok((counters, view))) => {
             let head = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-            let (requests, ejections) = (balanced.requests(), balanced.ejections());
+            let (requests, ejections) = (agent.requests(), balanced.ejections());
             (head, metrics::text(&view, &counters, &requests, &ejections, balanced.limited())).into_response()
         }
         Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),

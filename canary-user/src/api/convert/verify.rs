@@ -4,12 +4,13 @@ use crate::{
     agent::view::View,
     api::dto::{SplitV1, SplitVersionV1, VerifyV1, WithoutEndpointsV1},
     dataplane::Counters,
+    proxy::telemetry::Requests,
     telemetry::deviation,
 };
 
 /// `GET /v1/verify`. What is in force may agree with itself and still not be what was written, or lead nowhere.
 #[must_use]
-pub fn verify(view: &View, counters: &Counters, mut differences: Vec<String>) -> VerifyV1 {
+pub fn verify(view: &View, counters: &Counters, requests: &Requests, mut differences: Vec<String>) -> VerifyV1 {
     if view.intended != view.in_force {
         let why = view.trouble.as_ref().map_or("", |trouble| trouble.message.as_str());
         differences.insert(0, format!("what is wanted is not in force: {why}"));
@@ -17,11 +18,14 @@ pub fn verify(view: &View, counters: &Counters, mut differences: Vec<String>) ->
     let mut splits = Vec::new();
     let mut without_endpoints = Vec::new();
     for (id, service) in &view.intended.services {
-        for (index, rule) in service.rules.iter().enumerate() {
-            let judged = deviation::judge(&rule.split, &counts_of(counters, id, index));
+        let flows = service.splitting_flows().into_iter().map(|rule| (counts_of(counters, id, rule.index), rule));
+        let proxied = if service.is_proxied() { service.splitting() } else { Vec::new() };
+        let proxied = proxied.into_iter().map(|rule| (deviation::of_requests(requests, id, rule.index), rule));
+        for (counts, rule) in flows.chain(proxied) {
+            let judged = deviation::judge(&rule.split, &counts);
             splits.push(SplitV1 {
                 service: id.to_string(),
-                rule: rule.name.clone(),
+                rule: rule.name.to_owned(),
                 choosing: choosing(rule.split.choosing).into(),
                 flows: judged.flows,
                 unaccounted: judged.unaccounted,
@@ -44,7 +48,7 @@ pub fn verify(view: &View, counters: &Counters, mut differences: Vec<String>) ->
             let starved = rule.split.weights.iter().filter(|(name, weight)| *weight > 0 && empty(name));
             without_endpoints.extend(starved.map(|(name, weight)| WithoutEndpointsV1 {
                 service: id.to_string(),
-                rule: rule.name.clone(),
+                rule: rule.name.to_owned(),
                 version: name.clone(),
                 share: share(&rule.split, *weight),
             }));

@@ -22,7 +22,11 @@ fn every_example_parses() {
         let help = command.get_after_help().unwrap().to_string();
         for line in help.lines().filter_map(|line| line.strip_prefix("  canary ")) {
             let line = line.split([';', '|', '>']).next().unwrap();
-            let words = line.split_whitespace().map(|word| word.trim_matches('\''));
+            // Every second piece is in quotes, and one word.
+            let words = line.split('\'').enumerate().flat_map(|(index, piece)| match index % 2 {
+                0 => piece.split_whitespace().collect(),
+                _ => vec![piece],
+            });
             let parsed = Cli::try_parse_from(std::iter::once("canary").chain(words));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
         }
@@ -44,9 +48,9 @@ fn weights_and_clients() {
         ("2001:db8::7", "[2001:db8::7]:32768"),
         ("[2001:db8::7]:80", "[2001:db8::7]:80"),
     ] {
-        assert_eq!(parse_client(text).unwrap().to_string(), address);
+        assert_eq!(trace::parse_client(text).unwrap().to_string(), address);
     }
-    assert_eq!(parse_client("localhost").unwrap_err(), "`localhost` is not IP or IP:PORT");
+    assert_eq!(trace::parse_client("localhost").unwrap_err(), "`localhost` is not IP or IP:PORT");
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn files_are_for_an_agent_with_a_proxy_unless_it_is_said_otherwise() {
     assert!(text.contains("info [CAN0316] VirtualService default/helloworld"), "{text}");
     assert!(text.contains("rules of service default/helloworld:5000/tcp need the request"), "{text}");
     let (exit, text) = run("compile");
-    assert!(exit == Exit::Done && text.contains("CAN0316") && text.contains("(proxy)"), "{text}");
+    assert!(exit == Exit::Done && text.contains("CAN0316") && text.contains("v1 90% / v2 10%"), "{text}");
     for command in ["analyze", "compile"] {
         let (exit, text) = run(&format!("{command} --proxy 192.0.2.1:15001"));
         assert!(exit == Exit::Done && !text.contains("CAN03"), "{text}");

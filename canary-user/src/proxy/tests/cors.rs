@@ -67,8 +67,10 @@ async fn preflights_are_answered_for_origins_that_are_allowed() {
         assert_eq!(told(&answer), ["allow-origin: https://endpoint"]);
     }
     let counts = proxy.table.borrow().counts();
-    let of = |version: &str| counts.iter().find(|(key, _)| key.rule == "http[0]" && key.version == version).unwrap().1;
-    assert_eq!((of("").requests, of("").classes, of("v1").requests), (2, [0, 2, 0, 0, 0], 3));
+    let of = |version: &str| {
+        counts.iter().find(|(key, _)| key.rule == "http[0]" && key.version == version).unwrap().1.clone()
+    };
+    assert_eq!((of("").requests, of("").classes(), of("v1").requests), (2, [0, 2, 0, 0, 0], 3));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use super::fixture::{Proxy, Raw, at, named, proxy, route, rule, state};
 use crate::{
-    proxy::{Flag, counts::Count},
+    proxy::{Flag, telemetry::Count},
     state::{Abort, AbortWith, Delay, Fault, Percentage},
 };
 
@@ -32,7 +32,7 @@ async fn an_exact_share_is_aborted() {
     }
     assert!((24..=26).contains(&aborted), "{aborted} of 100");
     let count = count(&proxy);
-    assert_eq!((count.requests, count.flags[Flag::FI.index()], count.classes[3]), (100, aborted, aborted));
+    assert_eq!((count.requests, count.flag(Flag::FI), count.classes()[3]), (100, aborted, aborted));
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn a_delay_comes_before_the_endpoint_or_the_abort() {
     let start = Instant::now();
     assert_eq!(Raw::to(&late).await.get("/").await, (200, "v1".into()));
     assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
-    assert_eq!(count(&late).flags[Flag::DI.index()], 1);
+    assert_eq!(count(&late).flag(Flag::DI), 1);
 
     let both = faulty(Some(delay), Some(Abort { percentage: Percentage::ALL, with: AbortWith::Http(503) })).await;
     let start = Instant::now();
@@ -51,8 +51,8 @@ async fn a_delay_comes_before_the_endpoint_or_the_abort() {
     let answer = client.hear("fault filter abort").await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("x-canary-flags: FI\r\n"), "{answer}");
     assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
-    let flags = count(&both).flags;
-    assert_eq!((flags[Flag::DI.index()], flags[Flag::FI.index()]), (1, 1));
+    let count = count(&both);
+    assert_eq!((count.flag(Flag::DI), count.flag(Flag::FI), count.requests), (1, 1, 1));
 }
 
 #[tokio::test]

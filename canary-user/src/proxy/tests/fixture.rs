@@ -36,17 +36,17 @@ use crate::{
     },
 };
 
-pub(super) const FRONTEND: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 1), 80));
+pub(in crate::proxy) const FRONTEND: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 1), 80));
 
-pub(super) fn endpoints(of: &[&str]) -> Version {
+pub(in crate::proxy) fn endpoints(of: &[&str]) -> Version {
     Version { endpoints: of.iter().map(|it| (it.parse().unwrap(), 1)).collect(), drain_seconds: 300 }
 }
 
-pub(super) fn at(endpoint: SocketAddr) -> Version {
+pub(in crate::proxy) fn at(endpoint: SocketAddr) -> Version {
     endpoints(&[&endpoint.to_string()])
 }
 
-pub(super) fn route(to: &[(&str, u32)]) -> HttpAction {
+pub(in crate::proxy) fn route(to: &[(&str, u32)]) -> HttpAction {
     let destinations = to.iter().map(|&(version, weight)| HttpDestination {
         version: version.into(),
         weight,
@@ -60,7 +60,7 @@ pub(super) fn route(to: &[(&str, u32)]) -> HttpAction {
     })
 }
 
-pub(super) fn rule(action: HttpAction) -> HttpRule {
+pub(in crate::proxy) fn rule(action: HttpAction) -> HttpRule {
     HttpRule {
         name: "http[0]".into(),
         matches: vec![],
@@ -71,11 +71,11 @@ pub(super) fn rule(action: HttpAction) -> HttpRule {
     }
 }
 
-pub(super) fn split(v1: u32, v2: u32) -> HttpRule {
+pub(in crate::proxy) fn split(v1: u32, v2: u32) -> HttpRule {
     rule(route(&[("v1", v1), ("v2", v2)]))
 }
 
-pub(super) fn state(rules: Vec<HttpRule>, versions: &[(&str, Version)]) -> State {
+pub(in crate::proxy) fn state(rules: Vec<HttpRule>, versions: &[(&str, Version)]) -> State {
     let id = ServiceId::tcp("web", 80);
     let service = Service {
         rules: vec![],
@@ -88,20 +88,25 @@ pub(super) fn state(rules: Vec<HttpRule>, versions: &[(&str, Version)]) -> State
 }
 
 /// A running proxy.
-pub(super) struct Proxy {
-    pub(super) address: SocketAddr,
-    pub(super) table: watch::Sender<Arc<RouteTable>>,
-    pub(super) stop: watch::Sender<bool>,
-    pub(super) task: JoinHandle<()>,
-    pub(super) house: House,
+pub(in crate::proxy) struct Proxy {
+    pub(in crate::proxy) address: SocketAddr,
+    pub(in crate::proxy) table: watch::Sender<Arc<RouteTable>>,
+    pub(in crate::proxy) stop: watch::Sender<bool>,
+    pub(in crate::proxy) task: JoinHandle<()>,
+    pub(in crate::proxy) house: House,
 }
 
-pub(super) async fn proxy(state: &State) -> Proxy {
-    proxy_with_room(state, 1_000).await
+pub(in crate::proxy) async fn proxy(state: &State) -> Proxy {
+    proxy_with(RouteTable::build(state, None), 1_000).await
 }
 
 /// One for so many connections at a time.
-pub(super) async fn proxy_with_room(state: &State, connections: usize) -> Proxy {
+pub(in crate::proxy) async fn proxy_with_room(state: &State, connections: usize) -> Proxy {
+    proxy_with(RouteTable::build(state, None), connections).await
+}
+
+/// One that begins with this table.
+pub(in crate::proxy) async fn proxy_with(table: RouteTable, connections: usize) -> Proxy {
     let settings = Settings {
         head: Duration::from_millis(300),
         idle: Duration::from_secs(2),
@@ -112,7 +117,7 @@ pub(super) async fn proxy_with_room(state: &State, connections: usize) -> Proxy 
     let house = House::new(connections);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (table, tables) = watch::channel(Arc::new(RouteTable::build(state, None)));
+    let (table, tables) = watch::channel(Arc::new(table));
     let (stop, stopped) = watch::channel(false);
     let task =
         tokio::spawn(serve(Door::new(listener, house.clone()), |_, _| Some(FRONTEND), tables, stopped, settings));
@@ -120,20 +125,20 @@ pub(super) async fn proxy_with_room(state: &State, connections: usize) -> Proxy 
 }
 
 impl Proxy {
-    pub(super) fn change(&self, state: &State) {
+    pub(in crate::proxy) fn change(&self, state: &State) {
         let next = RouteTable::build(state, Some(&self.table.borrow()));
         self.table.send_replace(Arc::new(next));
     }
 }
 
-pub(super) type Reply = Response<BoxBody<Bytes, hyper::Error>>;
+pub(in crate::proxy) type Reply = Response<BoxBody<Bytes, hyper::Error>>;
 
-pub(super) fn text(body: impl Into<Bytes>) -> Reply {
+pub(in crate::proxy) fn text(body: impl Into<Bytes>) -> Reply {
     Response::new(Full::new(body.into()).map_err(|never| match never {}).boxed())
 }
 
 /// A server that answers with what `reply` makes of a request: HTTP/1 or HTTP/2.
-pub(super) async fn server<F, R>(http2: bool, reply: F) -> SocketAddr
+pub(in crate::proxy) async fn server<F, R>(http2: bool, reply: F) -> SocketAddr
 where
     F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = Reply> + Send + 'static,
@@ -162,24 +167,24 @@ where
 }
 
 /// A server that answers every request with its name.
-pub(super) async fn named(name: &'static str) -> SocketAddr {
+pub(in crate::proxy) async fn named(name: &'static str) -> SocketAddr {
     server(false, move |_| async move { text(name) }).await
 }
 
 /// A client that says exactly these bytes, and hears until `enough` or the end.
-pub(super) struct Raw(pub(super) TcpStream);
+pub(in crate::proxy) struct Raw(pub(in crate::proxy) TcpStream);
 
 impl Raw {
-    pub(super) async fn to(proxy: &Proxy) -> Self {
+    pub(in crate::proxy) async fn to(proxy: &Proxy) -> Self {
         Self(TcpStream::connect(proxy.address).await.unwrap())
     }
 
-    pub(super) async fn say(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(in crate::proxy) async fn say(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).await.unwrap();
     }
 
     /// Up to and with `end`.
-    pub(super) async fn hear(&mut self, end: &str) -> String {
+    pub(in crate::proxy) async fn hear(&mut self, end: &str) -> String {
         let mut heard = Vec::new();
         let until = async {
             while !heard.ends_with(end.as_bytes()) {
@@ -191,7 +196,7 @@ impl Raw {
     }
 
     /// Up to the end of the connection.
-    pub(super) async fn hear_all(&mut self) -> String {
+    pub(in crate::proxy) async fn hear_all(&mut self) -> String {
         let mut heard = Vec::new();
         let until = self.0.read_to_end(&mut heard);
         // A reset after the answer is an end too.
@@ -202,7 +207,7 @@ impl Raw {
     }
 
     /// One GET of `path` on a connection that stays: status and body.
-    pub(super) async fn get(&mut self, path: &str) -> (u16, String) {
+    pub(in crate::proxy) async fn get(&mut self, path: &str) -> (u16, String) {
         self.say(format!("GET {path} HTTP/1.1\r\nHost: web\r\n\r\n")).await;
         let head = self.hear("\r\n\r\n").await;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
@@ -214,17 +219,17 @@ impl Raw {
 }
 
 /// An address where nobody listens.
-pub(super) async fn nobody() -> SocketAddr {
+pub(in crate::proxy) async fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 /// A server that closes each connection at once.
-pub(super) async fn rude() -> SocketAddr {
+pub(in crate::proxy) async fn rude() -> SocketAddr {
     accepting(|_, _| async {}).await.0
 }
 
 /// Serves each connection with `each`, which counts what it wants to.
-pub(super) async fn accepting<F, R>(each: F) -> (SocketAddr, Arc<AtomicU32>)
+pub(in crate::proxy) async fn accepting<F, R>(each: F) -> (SocketAddr, Arc<AtomicU32>)
 where
     F: Fn(TcpStream, Arc<AtomicU32>) -> R + Send + 'static,
     R: Future<Output = ()> + Send + 'static,
@@ -242,7 +247,7 @@ where
 }
 
 /// Passes connections on to `behind`, and counts them.
-pub(super) async fn counting(behind: SocketAddr) -> (SocketAddr, Arc<AtomicU32>) {
+pub(in crate::proxy) async fn counting(behind: SocketAddr) -> (SocketAddr, Arc<AtomicU32>) {
     accepting(move |mut near, accepted| async move {
         accepted.fetch_add(1, Relaxed);
         let mut far = TcpStream::connect(behind).await.unwrap();

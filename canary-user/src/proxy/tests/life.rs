@@ -24,7 +24,7 @@ fn start(address: SocketAddr, before: Vec<Socket>) -> (Threads, Vec<Socket>) {
     let copies = sockets.copies().unwrap();
     let settings =
         Settings { drain: Duration::from_secs(1), linger: Duration::from_millis(100), ..Settings::default() };
-    (Threads::start(sockets, settings, House::new(100), |_, _| Some(FRONTEND)).unwrap(), copies)
+    (Threads::start(sockets, settings, House::new(100), |_, _| Some(FRONTEND), None).unwrap(), copies)
 }
 
 fn free() -> SocketAddr {

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::fixture::{Proxy, Raw, at, endpoints, nobody, proxy, route, rude, rule, server, state, text};
 use crate::{
-    proxy::{Flag, counts::Count},
+    proxy::{Flag, Flags, telemetry::Count},
     state::{Mirror, Percentage, Version},
 };
 
@@ -59,7 +59,7 @@ async fn copies(proxy: &Proxy, enough: impl Fn(&Count) -> bool) -> Count {
         let counts = proxy.table.borrow().counts();
         let (_, count) = counts.iter().find(|(key, _)| key.rule == "http[0] (mirror)" && key.version == "v2").unwrap();
         if enough(count) {
-            return *count;
+            return count.clone();
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -83,11 +83,12 @@ async fn a_copy_has_it_all_and_its_answer_is_nobodys() {
     client.hear("\r\n\r\nweb 5").await;
     assert_eq!(next(&mut told).await, "POST /d web-shadow Some({\"x-sum\": \"5\"}) b\"abcde\"");
 
-    let count = copies(&proxy, |count| count.classes[3] == 3).await;
-    assert_eq!((count.requests, count.flags), (3, [0; Flag::ALL.len()]));
+    let count = copies(&proxy, |count| count.classes()[3] == 3).await;
+    assert_eq!(count.requests, 3);
+    assert!(count.ended.keys().all(|ended| ended.flags == Flags::NONE), "{count:?}");
     let counts = proxy.table.borrow().counts();
     let (_, own) = counts.iter().find(|(key, _)| key.version == "v1").unwrap();
-    assert_eq!((own.requests, own.classes), (3, [0, 3, 0, 0, 0]));
+    assert_eq!((own.requests, own.classes()), (3, [0, 3, 0, 0, 0]));
 }
 
 #[tokio::test]
@@ -98,7 +99,7 @@ async fn an_exact_share_is_copied() {
     for _ in 0..100 {
         assert_eq!(client.get("/").await.0, 200);
     }
-    let count = copies(&proxy, |count| count.classes[3] == count.requests).await;
+    let count = copies(&proxy, |count| count.classes()[3] == count.requests).await;
     assert!((9..=11).contains(&count.requests), "{count:?}");
     for _ in 0..count.requests {
         next(&mut told).await;
@@ -111,7 +112,7 @@ async fn a_mirror_that_fails_or_hangs_is_not_felt() {
     for (version, flag) in failing {
         let proxy = mirrored(version, 1_000_000).await;
         assert_eq!(Raw::to(&proxy).await.get("/").await, (200, "web 0".into()), "{flag:?}");
-        let count = copies(&proxy, |count| count.flags[flag.index()] == 1).await;
+        let count = copies(&proxy, |count| count.flag(flag) == 1).await;
         // No attempt after the first one, and nothing on the request's own account.
         assert_eq!((count.requests, count.retries), (1, 0), "{flag:?}");
     }
@@ -134,7 +135,7 @@ async fn a_copy_that_cannot_keep_up_is_given_up() {
     .await
     .expect("the copy holds the request up");
     client.hear(&format!("\r\n\r\nweb {LENGTH}")).await;
-    copies(&proxy, |count| count.flags[Flag::DC.index()] == 1).await;
+    copies(&proxy, |count| count.flag(Flag::DC) == 1).await;
 }
 
 #[tokio::test]

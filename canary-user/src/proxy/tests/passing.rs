@@ -11,7 +11,7 @@ use super::{
     fixture::{Proxy, Raw, at, endpoints, named, nobody, proxy, route, rule, state},
 };
 use crate::{
-    proxy::{Flag, counts::Count, table::RouteTable},
+    proxy::{Flag, table::RouteTable, telemetry::Count},
     state::{Choosing, DeadVersion, Rule, Split, State, Tls, TlsMatch, TlsRule, Version},
 };
 
@@ -76,7 +76,7 @@ fn count(proxy: &Proxy, version: &str) -> Count {
 
 fn flagged(proxy: &Proxy, version: &str, flag: Flag) -> (u64, u64) {
     let count = count(proxy, version);
-    (count.requests, count.flags[flag.index()])
+    (count.requests, count.flag(flag))
 }
 
 #[tokio::test]
@@ -93,8 +93,11 @@ async fn the_name_decides_and_every_byte_arrives_with_the_end_of_one_side() {
         }
     }
     assert_eq!(flagged(&proxy, "v1", Flag::UF), (6, 0));
-    assert_eq!(count(&proxy, "v1").classes, [0; 5]);
-    assert!(proxy.table.borrow().requests().is_empty(), "connections that are passed on are no requests");
+    assert_eq!(count(&proxy, "v1").classes(), [0; 5]);
+    let requests = proxy.table.borrow().requests();
+    assert!(requests.counts.is_empty(), "connections that are passed on are no requests");
+    let splits: Vec<_> = requests.splits.into_iter().map(|split| (split.rule, split.versions)).collect();
+    assert_eq!(splits, [(0, vec![("v1".into(), 1, 6)]), (1, vec![("v2".into(), 1, 3)])], "but they have shares");
 }
 
 #[tokio::test]

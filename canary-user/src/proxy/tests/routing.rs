@@ -10,7 +10,7 @@ use hyper::{
 
 use super::fixture::{Raw, at, endpoints, named, nobody, proxy, route, rude, rule, server, split, state, text};
 use crate::{
-    proxy::Flag,
+    proxy::{Flag, telemetry::Ended},
     state::{HeaderOperations, HttpAction, Redirect, RequestMatch, RewritePart, State, Text, UriRegexRewrite},
 };
 
@@ -33,11 +33,11 @@ async fn a_thousand_requests_are_split_exactly() {
     let canary: u32 = heard.iter().filter_map(|it| it.get("v2")).sum();
     assert!((99..=101).contains(&canary), "{canary} of 1000");
 
-    let counts = proxy.table.borrow().counts();
-    let of = |version: &str| counts.iter().find(|(key, _)| key.version == version).unwrap().1;
+    let counts = proxy.table.borrow().requests().counts;
+    let of = |version: &str| &counts.iter().find(|(key, _)| key.version == version).unwrap().1;
     assert_eq!(of("v2").requests, u64::from(canary));
     assert_eq!(of("v1").requests + of("v2").requests, 1_000);
-    assert_eq!(of("v1").classes, [0, of("v1").requests, 0, 0, 0]);
+    assert_eq!(of("v1").classes(), [0, of("v1").requests, 0, 0, 0]);
 }
 
 #[tokio::test]
@@ -134,10 +134,10 @@ async fn failures_have_their_status_and_flag() {
         let answer = client.hear("\r\n\r\n").await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
         assert!(answer.contains(&format!("x-canary-flags: {}\r\n", flag.name())), "{path}: {answer}");
-        let counts = proxy.table.borrow().counts();
+        let counts = proxy.table.borrow().requests().counts;
         let name = if flag == Flag::NR { "" } else { path };
         let (_, count) = counts.iter().find(|(key, _)| key.rule == name).unwrap();
-        assert_eq!((count.requests, count.flags[flag.index()]), (1, 1), "{path}");
+        assert_eq!((count.requests, count.flag(flag)), (1, 1), "{path}");
     }
 }
 
@@ -154,7 +154,7 @@ async fn a_client_that_goes_away_is_counted() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop(client);
     for _ in 0..100 {
-        let gone: u64 = proxy.table.borrow().counts().iter().map(|(_, it)| it.flags[Flag::DC.index()]).sum();
+        let gone: u64 = proxy.table.borrow().requests().counts.iter().map(|(_, it)| it.flag(Flag::DC)).sum();
         if gone == 1 {
             return;
         }
@@ -198,11 +198,12 @@ async fn requests_are_counted_by_code_and_time() {
         client.say(&format!("GET {path} HTTP/1.1\r\nHost: web\r\n\r\n")).await;
         client.hear("end\r\n0\r\n\r\n").await;
     }
-    let all = proxy.table.borrow().requests();
-    let (_, count, answers) = all.iter().find(|(key, ..)| key.version == "v1").unwrap();
+    let all = proxy.table.borrow().requests().counts;
+    let (_, count) = all.iter().find(|(key, _)| key.version == "v1").unwrap();
     assert_eq!(count.requests, 3);
-    assert_eq!(answers.codes, [((200, None), 2), ((418, None), 1)].into());
-    let slower: u64 = answers.buckets.iter().skip(7).sum();
-    assert!(slower >= 1 && answers.buckets.iter().sum::<u64>() == 3, "one took more than 100 ms: {answers:?}");
-    assert!(answers.took >= Duration::from_millis(120), "{answers:?}");
+    let ended: Vec<_> = count.ended.iter().map(|(ended, series)| (ended.code, series.count)).collect();
+    assert_eq!(ended, [(200, 2), (418, 1)]);
+    let slow = count.ended[&Ended::with(418)].duration;
+    let within_100_ms = slow.cumulative().nth(6);
+    assert!(within_100_ms == Some(0) && slow.sum() >= 120.0, "{slow:?}");
 }

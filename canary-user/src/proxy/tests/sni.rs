@@ -29,7 +29,7 @@ fn taken(rules: Vec<TlsRule>, asked: &[(Option<&str>, &str)]) -> Vec<Option<usiz
     let tls = service.tls.as_ref().unwrap();
     let asked = asked.iter().map(|(name, client)| {
         let rule = tls.rule(*name, client.parse::<IpAddr>().unwrap())?;
-        names.iter().position(|name| rule.is_called(name))
+        names.iter().position(|name| rule.name() == *name)
     });
     asked.collect()
 }
