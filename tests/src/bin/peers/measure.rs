@@ -102,8 +102,8 @@ pub(crate) fn closed(topology: &Topology, target: SocketAddr, work: Work, length
         seconds,
         cpu_us: cpu / requests * 1e6,
         process_us: 0.0,
-        p50_us: microseconds(word(&said, "50%", 1).context("p50")?)?,
-        p99_us: microseconds(word(&said, "99%", 1).context("p99")?)?,
+        p50_us: microseconds(percentile(&said, "50%").context("p50")?)?,
+        p99_us: microseconds(percentile(&said, "99%").context("p99")?)?,
         memory_mb: 0.0,
     };
     Ok(sample)
@@ -179,6 +179,11 @@ fn word<'a>(text: &'a str, mark: &str, beside: i8) -> Option<&'a str> {
     if beside < 0 { before.split_whitespace().next_back() } else { behind.split_whitespace().next() }
 }
 
+/// A percentile. Other percentages come before them.
+fn percentile<'a>(text: &'a str, mark: &str) -> Option<&'a str> {
+    word(text.split_once("Latency Distribution")?.1, mark, 1)
+}
+
 fn microseconds(text: &str) -> Result<f64> {
     let unit = text.find(|it: char| it.is_ascii_alphabetic()).with_context(|| format!("no unit: `{text}`"))?;
     let (number, unit) = text.split_at(unit);
@@ -193,15 +198,14 @@ fn microseconds(text: &str) -> Result<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{microseconds, word};
+    use super::{microseconds, percentile, word};
 
     #[test]
     fn what_wrk_says_is_understood() {
-        let said =
-            "  Latency Distribution\n     50%  816.00us\n     99%    1.47ms\n  70498 requests in 2.00s, 9.0MB read\n";
+        let said = "    Latency   827us  120us  2.1ms  62.50%\n    Req/Sec  19.2k  1.1k  21k  99%\n  Latency Distribution\n     50%  816.00us\n     99%    1.47ms\n  70498 requests in 2.00s, 9.0MB read\n";
         assert_eq!(word(said, "requests in", -1), Some("70498"));
-        assert!((microseconds(word(said, "50%", 1).unwrap()).unwrap() - 816.0).abs() < 1e-6);
-        assert!((microseconds(word(said, "99%", 1).unwrap()).unwrap() - 1470.0).abs() < 1e-6);
+        assert!((microseconds(percentile(said, "50%").unwrap()).unwrap() - 816.0).abs() < 1e-6);
+        assert!((microseconds(percentile(said, "99%").unwrap()).unwrap() - 1470.0).abs() < 1e-6);
         assert!(microseconds("12").is_err());
     }
 }

@@ -158,7 +158,13 @@ impl System {
         let Some(agent) = self.agent.as_ref().filter(|_| work == Work::FocusedKept) else { return Ok(()) };
         write_routes(agent, FOCUSED)?;
         let started = Instant::now();
-        while !agent.call(&["get", "versions", "-o", "json"])?.contains("(proxy)") {
+        // Only versions that the proxy serves have requests.
+        let proxied = || -> Result<bool> {
+            let versions: serde_json::Value = serde_json::from_str(&agent.call(&["get", "versions", "-o", "json"])?)?;
+            let items = versions["items"].as_array().context("no items")?;
+            Ok(items.iter().any(|item| item["requests"].is_u64()))
+        };
+        while !proxied()? {
             ensure!(started.elapsed() < PATIENCE, "the proxy does not get the service: {}", agent.log());
             thread::sleep(Duration::from_millis(20));
         }
