@@ -41,8 +41,8 @@ fn under_load(story: &Story, agent: &mut Agent, work: impl FnOnce(&mut Agent) ->
 fn weights_change_four_times_a_second() -> Result<()> {
     let (story, mut agent) = stage(Hook::Tc, FOCUSED)?;
     under_load(&story, &mut agent, |agent| {
-        for step in 0..40 {
-            write_routes(agent, &weighted(step, 40 - step))?;
+        for step in 0..120 {
+            write_routes(agent, &weighted(step % 41, 40 - step % 41))?;
             thread::sleep(Duration::from_millis(250));
         }
         Ok(())
