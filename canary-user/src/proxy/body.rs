@@ -22,7 +22,7 @@ pub(super) struct Body {
     /// The client's connection is in use until then.
     hold: Option<Hold>,
     /// The request that it answers, to be counted at the end.
-    record: Option<Record>,
+    record: Option<Box<Record>>,
     /// Where its bytes are counted.
     counted: Option<Arc<AtomicU64>>,
 }
@@ -88,7 +88,7 @@ impl Body {
             Source::Passed(_) | Source::Made(_) if self.is_end_stream() => {}
             Source::Passed(_) | Source::Made(_) => {
                 record.begins();
-                self.record = Some(record);
+                self.record = Some(Box::new(record));
             }
         }
         self

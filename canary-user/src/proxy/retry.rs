@@ -4,6 +4,7 @@ use std::{
     error::Error as _,
     hash::{BuildHasher, RandomState},
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -224,13 +225,14 @@ impl Attempts<'_> {
     /// Sends a request to `endpoint`, and perhaps to others after it.
     pub(super) async fn send(self, to: &Picked, mut request: Request<Body>) -> Outcome {
         let endpoint = to.address;
+        let kept = self.retry.and_then(|retry| {
+            number(&mut request, 1);
+            retry.keep(&request).map(Box::new)
+        });
+        let sent = self.attempt(self.retry.and_then(|retry| retry.per_try), to, request).await;
         let Some(retry) = self.retry else {
-            let sent = self.pool.send(to, request).await.map_err(|it| it.why);
-            return Outcome { sent, endpoint, exhausted: false };
+            return Outcome { sent: sent.map_err(|it| it.why), endpoint, exhausted: false };
         };
-        number(&mut request, 1);
-        let kept = retry.keep(&request);
-        let sent = self.attempt(retry, to, request).await;
         // An answer to what cannot be sent again is the last one: nothing of it needs to be looked at.
         if (sent.is_ok() && kept.is_none()) || !retry.is_due(&sent) {
             return Outcome { sent: sent.map_err(|it| it.why), endpoint, exhausted: false };
@@ -239,7 +241,7 @@ impl Attempts<'_> {
         Box::pin(self.further(retry, to, sent, kept)).await
     }
 
-    async fn further(self, retry: &Retry, first: &Picked, mut sent: Sent, kept: Option<Request<Body>>) -> Outcome {
+    async fn further(self, retry: &Retry, first: &Picked, mut sent: Sent, kept: Option<Box<Request<Body>>>) -> Outcome {
         let mut tried = vec![first.address];
         let mut to = first.clone();
         let over = |sent: Sent, endpoint, exhausted| Outcome { sent: sent.map_err(|it| it.why), endpoint, exhausted };
@@ -247,7 +249,7 @@ impl Attempts<'_> {
             let refused = matches!(&sent, Err(it) if it.why.refused());
             let again = match &mut sent {
                 Err(Unanswered { unsent: Some(request), .. }) => Some(std::mem::replace(&mut **request, empty())),
-                _ => kept.as_ref().filter(|it| refused || retry.harmless(it)).map(copy),
+                _ => kept.as_deref().filter(|it| refused || retry.harmless(it)).map(copy),
             };
             let Some(mut request) = again else { return over(sent, to.address, false) };
             let Some(_spending) = self.tally.retries.spend(self.tally.open()) else {
@@ -260,7 +262,7 @@ impl Attempts<'_> {
             tried.push(to.address);
             *self.further.lock().unwrap_or_else(PoisonError::into_inner) = Some(to.clone());
             number(&mut request, n.saturating_add(2));
-            sent = self.attempt(retry, &to, request).await;
+            sent = self.attempt(retry.per_try, &to, request).await;
             if !retry.is_due(&sent) {
                 return over(sent, to.address, false);
             }
@@ -268,10 +270,11 @@ impl Attempts<'_> {
         over(sent, to.address, true)
     }
 
-    async fn attempt(self, retry: &Retry, to: &Picked, request: Request<Body>) -> Sent {
-        let sent = self.pool.send(to, request);
-        let Some(limit) = retry.per_try else { return sent.await };
-        timeout(limit, sent).await.unwrap_or_else(|_| {
+    async fn attempt(self, limit: Option<Duration>, to: &Picked, request: Request<Body>) -> Sent {
+        // In one place for both: what is moved is held twice.
+        let mut sent = pin!(self.pool.send(to, request));
+        let Some(limit) = limit else { return sent.await };
+        timeout(limit, sent.as_mut()).await.unwrap_or_else(|_| {
             to.timed_out();
             Err(Unanswered { why: Failure::Slow, unsent: None })
         })

@@ -155,7 +155,8 @@ impl Pool {
             return Box::pin(self.limited(chosen).send(chosen, request)).await;
         }
         if request.version() == Version::HTTP_2 {
-            self.send_shared(endpoint, request).await
+            // Boxed, as what is seldom: it would take the room of its longest way.
+            Box::pin(self.send_shared(endpoint, request)).await
         } else {
             self.send_single(endpoint, request).await
         }
@@ -191,15 +192,10 @@ impl Pool {
                 Err(error) => request = once_more(error, again)?,
             }
         }
-        let stream = match connect(endpoint, CONNECT).await {
-            Ok(stream) => stream,
-            Err(error) => return Err(Unanswered::unsent(Failure::Connect(error), request)),
+        let mut sender = match Box::pin(open(endpoint)).await {
+            Ok(sender) => sender,
+            Err(why) => return Err(Unanswered::unsent(why, request)),
         };
-        let (mut sender, connection) = match single(stream).await {
-            Ok(both) => both,
-            Err(error) => return Err(Unanswered::unsent(Failure::of(error), request)),
-        };
-        tokio::spawn(async move { ended(endpoint, connection.with_upgrades().await) });
         let answer = sender.try_send_request(request).await.map_err(Unanswered::of)?;
         Ok(self.lease(endpoint, sender, answer))
     }
@@ -296,6 +292,14 @@ pub(super) async fn connect(endpoint: SocketAddr, limit: Duration) -> io::Result
     let stream = timeout(limit, TcpStream::connect(endpoint)).await??;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// A new connection for HTTP/1.1, which lives as long as it is used.
+async fn open(endpoint: SocketAddr) -> Result<http1::SendRequest<Body>, Failure> {
+    let stream = connect(endpoint, CONNECT).await.map_err(Failure::Connect)?;
+    let (sender, connection) = single(stream).await.map_err(Failure::of)?;
+    tokio::spawn(async move { ended(endpoint, connection.with_upgrades().await) });
+    Ok(sender)
 }
 
 type Single = (http1::SendRequest<Body>, http1::Connection<TokioIo<Begun>, Body>);
