@@ -16,8 +16,8 @@ mod tls;
 mod traffic;
 
 pub use http::{
-    Follows, HeaderChanges, HeaderOperations, Http, HttpAction, HttpDestination, HttpRoute, HttpRule, Redirect,
-    RequestMatch, Rewrite, RewritePart, Splitting, Text, UriRegexRewrite,
+    EndpointHttp, Follows, HeaderChanges, HeaderOperations, Http, HttpAction, HttpDestination, HttpRoute, HttpRule,
+    Redirect, RequestMatch, Rewrite, RewritePart, Splitting, Text, UriRegexRewrite,
 };
 pub use policy::{Abort, AbortWith, Cors, Delay, Fault, HttpPolicy, Mirror, Percentage, Retries, RetryOn};
 pub use tls::{Tls, TlsMatch, TlsRule};

@@ -158,7 +158,7 @@ enum Section {
 /// The section that is for a port of this protocol.
 fn section(route: &VirtualService, application: Application) -> Option<Section> {
     match application {
-        Application::Http | Application::Sniffed if !route.http.is_empty() => Some(Section::Http),
+        Application::Http | Application::Http2 | Application::Sniffed if !route.http.is_empty() => Some(Section::Http),
         Application::Tls if !route.tls.is_empty() => Some(Section::Tls),
         Application::Udp if route.settings.udp != Some(true) => None,
         Application::Tcp | Application::Sniffed | Application::Udp if !route.tcp.is_empty() => Some(Section::Tcp),

@@ -20,7 +20,7 @@ use crate::{
         Address, Application, Backends, Concerns, DRAIN_SECONDS, Host, Port, Resolution, RoutePolicy, Settings,
         VirtualService,
     },
-    state::{Family, Http, Rule, Service, Split, Tls, TlsRule, Version},
+    state::{EndpointHttp, Family, Http, Rule, Service, Split, Tls, TlsRule, Version},
 };
 
 /// What is compiled: one port of a service in one family.
@@ -84,7 +84,12 @@ pub(super) fn build(
     report.destination_rules = resolver.rules.values().map(|rule| Decider::new(&rule.meta)).collect();
     diagnostics.append(&mut resolver.diagnostics);
     let (shares, mirrors) = (shares?, mirrors?);
-    let mut http = Http { rules: Vec::new(), policies: policies? };
+    let endpoints = match port.application {
+        Application::Http => EndpointHttp::Http1,
+        Application::Http2 => EndpointHttp::Http2,
+        _ => EndpointHttp::AsClient,
+    };
+    let mut http = Http { rules: Vec::new(), policies: policies?, endpoints };
     let (mut rules, mut tls) = (Vec::new(), Tls::default());
     if !proxied {
         traffic::left_out(&resolver, uses);

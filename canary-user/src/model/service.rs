@@ -58,7 +58,10 @@ pub(crate) enum Target {
 /// Which section of a VirtualService applies to a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Application {
+    /// Endpoints speak HTTP/1.1.
     Http,
+    /// HTTP too: endpoints speak HTTP/2, as those of gRPC do.
+    Http2,
     Tls,
     Tcp,
     /// Not declared: Istio looks at the first bytes.
@@ -75,9 +78,10 @@ impl Application {
         }
         let text = declared.unwrap_or(name).to_ascii_lowercase();
         match text.as_str() {
-            "kubernetes.io/h2c" | "kubernetes.io/ws" if declared.is_some() => return Self::Http,
+            "kubernetes.io/h2c" if declared.is_some() => return Self::Http2,
+            "kubernetes.io/ws" if declared.is_some() => return Self::Http,
             "kubernetes.io/wss" if declared.is_some() => return Self::Tls,
-            _ if text.starts_with("grpc-web") => return Self::Http,
+            _ if text.starts_with("grpc-web") => return Self::Http2,
             _ => {}
         }
         match Self::parse(text.split('-').next().unwrap_or_default()) {
@@ -90,7 +94,8 @@ impl Application {
     /// As Istio's `protocol.Parse`.
     pub(super) fn parse(name: &str) -> Self {
         match name.to_ascii_lowercase().as_str() {
-            "http" | "http_proxy" | "http2" | "grpc" | "grpc-web" => Self::Http,
+            "http" | "http_proxy" => Self::Http,
+            "http2" | "grpc" | "grpc-web" => Self::Http2,
             "https" | "tls" => Self::Tls,
             "tcp" | "mongo" | "redis" | "mysql" | "hbone" => Self::Tcp,
             "udp" => Self::Udp,
@@ -101,7 +106,7 @@ impl Application {
     /// For messages.
     pub(crate) const fn describe(self) -> &'static str {
         match self {
-            Self::Http => "HTTP",
+            Self::Http | Self::Http2 => "HTTP",
             Self::Tls => "TLS",
             Self::Tcp => "TCP",
             Self::Sniffed => "not declared",

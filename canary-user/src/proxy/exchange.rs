@@ -19,6 +19,7 @@ use super::{
     Flag,
     body::Body,
     cors::Verdict,
+    endpoint::Picked,
     headers, matching,
     matching::Matched,
     mirror,
@@ -34,6 +35,7 @@ use super::{
     view::RequestView,
     wire::Control,
 };
+use crate::state::EndpointHttp;
 
 /// A client's connection, as its requests see it.
 #[derive(Debug)]
@@ -200,8 +202,9 @@ impl Connection {
         let Some(picked) = picked else { return failed(Flag::UH) };
         let upgrade = headers::upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11);
         let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+        let version = spoken_to(service, &picked, &request, upgrade.is_some());
         let (parts, body) = request.into_parts();
-        let Some(mut head) = outgoing(parts, ends, way, authority) else {
+        let Some(mut head) = outgoing(parts, ends, way, authority, version) else {
             return (own::plain(StatusCode::BAD_REQUEST, Bytes::new()), Flags::NONE);
         };
         if let Some(protocol) = upgrade {
@@ -348,8 +351,20 @@ fn authority(parts: &mut Parts, frontend: SocketAddr) -> Result<String, StatusCo
     }
 }
 
+/// The version of HTTP that an endpoint is spoken to in. What changes the protocol needs HTTP/1.1, and gRPC HTTP/2,
+/// whatever the port declares.
+fn spoken_to(service: &Service, to: &Picked, request: &Request<Incoming>, upgrades: bool) -> Version {
+    let mine = if request.version() == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 };
+    let as_client = to.chosen.as_ref().is_some_and(|chosen| chosen.group.usage.limits.as_client);
+    match service.endpoints {
+        EndpointHttp::Http1 if !as_client && !headers::is_grpc(request.headers()) => Version::HTTP_11,
+        EndpointHttp::Http2 if !as_client && !upgrades => Version::HTTP_2,
+        _ => mine,
+    }
+}
+
 /// The head as the endpoint gets it; `None` when what is put in makes no address.
-fn outgoing(mut parts: Parts, ends: Ends, way: &Way<'_>, authority: &str) -> Option<Parts> {
+fn outgoing(mut parts: Parts, ends: Ends, way: &Way<'_>, authority: &str, version: Version) -> Option<Parts> {
     headers::strip_hop_by_hop(&mut parts.headers);
     // The client is told to continue when its body is asked for.
     parts.headers.remove(EXPECT);
@@ -372,13 +387,14 @@ fn outgoing(mut parts: Parts, ends: Ends, way: &Way<'_>, authority: &str) -> Opt
         (None, None, None) => PathAndQuery::from_static("/"),
     };
     let mut uri = Uri::builder().path_and_query(path);
-    if parts.version == Version::HTTP_2 {
+    if version == Version::HTTP_2 {
         // Pseudo headers come from here. Endpoints are spoken to in the clear.
         uri = uri.scheme("http").authority(authority.as_bytes());
     } else {
         parts.headers.insert(HOST, authority);
-        parts.version = Version::HTTP_11;
+        headers::join_cookies(&mut parts.headers);
     }
+    parts.version = version;
     parts.uri = uri.build().ok()?;
     Some(parts)
 }

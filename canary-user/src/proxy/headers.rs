@@ -3,7 +3,7 @@ use std::net::IpAddr;
 
 use hyper::{
     HeaderMap,
-    header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE},
 };
 
 use crate::state::HeaderOperations;
@@ -116,6 +116,20 @@ pub(super) fn closes(headers: &HeaderMap) -> bool {
 fn listed(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
+}
+
+/// Puts cookies that HTTP/2 has in several headers into one, as HTTP/1.1 must have them (RFC 9113 §8.2.3).
+pub(super) fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(_)) = (crumbs.next(), crumbs.next()) else { return };
+    let mut all = first.as_bytes().to_vec();
+    for crumb in headers.get_all(COOKIE).iter().skip(1) {
+        all.extend_from_slice(b"; ");
+        all.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(all) = HeaderValue::from_bytes(&all) {
+        headers.insert(COOKIE, all);
+    }
 }
 
 /// Whether a message is of gRPC: `application/grpc`, perhaps with `+proto` or so.

@@ -23,8 +23,8 @@ use super::{
     view::RequestView,
 };
 use crate::state::{
-    self, HttpAction, HttpDestination, HttpRoute, HttpRule, Protocol, RequestMatch, ServiceId, State, Tls, TlsMatch,
-    TlsRule, TrafficPolicy,
+    self, EndpointHttp, HttpAction, HttpDestination, HttpRoute, HttpRule, Protocol, RequestMatch, ServiceId, State,
+    Tls, TlsMatch, TlsRule, TrafficPolicy,
 };
 
 /// Services by virtual address.
@@ -69,6 +69,8 @@ pub(super) struct Service {
     pub(super) leaving: bool,
     /// The kernel sends new connections here.
     followed: bool,
+    /// What endpoints speak, if no policy says.
+    pub(super) endpoints: EndpointHttp,
 }
 
 /// The endpoints of a version.
@@ -226,8 +228,9 @@ impl Service {
             let changed = || Arc::new(Endpoints::new(id, name, version, policy, before.map(Arc::as_ref)));
             (name.clone(), same.unwrap_or_else(changed))
         });
+        let endpoints = of.http.as_ref().map(|http| http.endpoints).unwrap_or_default();
         let (id, versions, unmatched) = (id.clone(), versions.collect(), tally("", "", ""));
-        Self { id, rules, tls, versions, unmatched, leaving: of.http.is_none(), followed: of.is_proxied() }
+        Self { id, rules, tls, versions, unmatched, leaving: of.http.is_none(), followed: of.is_proxied(), endpoints }
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Rule>> {

@@ -21,3 +21,4 @@ mod streams;
 mod table;
 mod telemetry;
 mod unwell;
+mod versions;

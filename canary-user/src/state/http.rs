@@ -14,6 +14,29 @@ pub struct Http {
     /// How the endpoints of a version are treated, by its name; the others take turns.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub policies: BTreeMap<String, TrafficPolicy>,
+    /// What endpoints speak.
+    #[serde(default, skip_serializing_if = "EndpointHttp::is_as_client")]
+    pub endpoints: EndpointHttp,
+}
+
+/// The version of HTTP in which endpoints are spoken to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EndpointHttp {
+    /// The client's: the port declares nothing.
+    #[default]
+    AsClient,
+    /// HTTP/1.1, but for gRPC.
+    Http1,
+    /// HTTP/2, but for requests that change the protocol.
+    Http2,
+}
+
+impl EndpointHttp {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    const fn is_as_client(&self) -> bool {
+        matches!(self, Self::AsClient)
+    }
 }
 
 /// One rule: for which requests, and what becomes of them.

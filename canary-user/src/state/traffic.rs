@@ -100,6 +100,9 @@ pub struct ConnectionPool {
     pub max_concurrent_streams: Option<u32>,
     /// HTTP/2 to the endpoints, whatever the client speaks.
     pub upgrade: bool,
+    /// What the client speaks, whatever the port declares.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub as_client: bool,
 }
 
 /// TCP keepalive; `None` is the system's.

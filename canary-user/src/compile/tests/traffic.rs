@@ -2,7 +2,7 @@
 use super::{ProxyAddresses, REVIEWS, codes, compile_for, compile_text, join, pod, route};
 use crate::{
     compile::Compiled,
-    state::{Balancing, HashKey, State, TrafficPolicy},
+    state::{Balancing, EndpointHttp, HashKey, State, TrafficPolicy},
 };
 
 /// `reviews` with a policy of the host and one of subset v2.
@@ -146,4 +146,26 @@ fn a_rule_that_is_not_valid_holds_up_whom_it_concerns() {
     let of_host = PROXIED.replace(", subset: v1", "").replace(", subset: v2", "");
     let compiled = compile_for(&join(&[&world("", "", &of_host), broken]), &State::default(), &here());
     assert!(compiled.state.services.is_empty(), "{compiled:#?}");
+}
+
+#[test]
+fn endpoints_are_spoken_to_as_their_port_declares() {
+    let cases = [
+        ("{name: http, port: 9080}", EndpointHttp::Http1),
+        ("{name: http-web, port: 9080}", EndpointHttp::Http1),
+        ("{name: web, port: 9080}", EndpointHttp::AsClient),
+        ("{name: http2, port: 9080}", EndpointHttp::Http2),
+        ("{name: grpc-api, port: 9080}", EndpointHttp::Http2),
+        ("{name: grpc-web, port: 9080}", EndpointHttp::Http2),
+        ("{name: web, port: 9080, appProtocol: kubernetes.io/h2c}", EndpointHttp::Http2),
+        ("{name: web, port: 9080, appProtocol: kubernetes.io/ws}", EndpointHttp::Http1),
+    ];
+    for (port, expected) in cases {
+        let world = world("", "", PROXIED).replace("{name: http, port: 9080}", port);
+        let compiled = compile_for(&world, &State::default(), &here());
+        let service = compiled.state.services.values().next().unwrap_or_else(|| panic!("{:#?}", compiled.diagnostics));
+        assert_eq!(service.http.as_ref().map(|http| http.endpoints), Some(expected), "{port}");
+    }
+    let own = proxied("connectionPool: {http: {useClientProtocol: true}}", "");
+    assert!(policy(&own, "v1").is_some_and(|policy| policy.connections.as_client));
 }

@@ -255,7 +255,8 @@ impl Level<'_> {
         });
         let (upgrade, own) = ("/connectionPool/http/h2UpgradePolicy", "/connectionPool/http/useClientProtocol");
         let upgrade = self.name(upgrade, UPGRADES, "DEFAULT, DO_NOT_UPGRADE or UPGRADE") == "UPGRADE";
-        if upgrade && self.is(own) {
+        let as_client = self.is(own);
+        if upgrade && as_client {
             let (first, second) = ("connectionPool.http.h2UpgradePolicy: UPGRADE", "useClientProtocol");
             let field = format!("{}{}", self.path, own.replace('/', "."));
             self.faults.push(field, Problem::Exclusive { first, second });
@@ -273,6 +274,7 @@ impl Level<'_> {
             max_retries: self.limit("/connectionPool/http/maxRetries"),
             max_concurrent_streams: self.limit("/connectionPool/http/maxConcurrentStreams"),
             upgrade,
+            as_client,
         }
     }
 
