@@ -161,8 +161,8 @@ impl System {
         // Only versions that the proxy serves have requests.
         let proxied = || -> Result<bool> {
             let versions: serde_json::Value = serde_json::from_str(&agent.call(&["get", "versions", "-o", "json"])?)?;
-            let items = versions["items"].as_array().context("no items")?;
-            Ok(items.iter().any(|item| item["requests"].is_u64()))
+            let items = versions.pointer("/items").and_then(serde_json::Value::as_array).context("no items")?;
+            Ok(items.iter().any(|item| item.get("requests").is_some_and(serde_json::Value::is_u64)))
         };
         while !proxied()? {
             ensure!(started.elapsed() < PATIENCE, "the proxy does not get the service: {}", agent.log());
