@@ -30,7 +30,8 @@ impl<'a> RequestView<'a> {
         self.target.split_once('?').map_or(self.target, |(path, _)| path)
     }
 
-    /// A header by its name in lower case, its values joined by commas; pseudo headers by theirs.
+    /// A header by its name in lower case, its values joined by commas, cookies as RFC 9113 §8.2.3 has it; pseudo headers
+    /// by theirs.
     pub(crate) fn header(&self, name: &str) -> Option<Cow<'a, str>> {
         match name {
             ":method" => Some(self.method.into()),
@@ -38,6 +39,8 @@ impl<'a> RequestView<'a> {
             ":path" => Some(self.target.into()),
             // As in Envoy, for which both are one.
             ":authority" | "host" => Some(self.authority.into()),
+            // HTTP/2 may send each cookie in a header of its own.
+            "cookie" => joined(self.headers, name, "; "),
             _ => joined(self.headers, name, ","),
         }
     }
@@ -53,8 +56,7 @@ impl<'a> RequestView<'a> {
 
     /// The value of the first cookie of a name.
     pub(crate) fn cookie(&self, name: &str) -> Option<String> {
-        // HTTP/2 may send each cookie in a header of its own.
-        let all = joined(self.headers, COOKIE.as_str(), ";")?;
+        let all = self.header(COOKIE.as_str())?;
         all.split(';').find_map(|pair| {
             let (key, value) = pair.split_once('=')?;
             (key.trim() == name).then(|| value.trim().to_owned())

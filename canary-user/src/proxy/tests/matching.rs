@@ -228,6 +228,27 @@ fn model(of: &RequestMatch, path: &str, headers: &Pairs, query: &Pairs, cookies:
         })
 }
 
+fn of_headers(headers: &HeaderMap) -> RequestView<'_> {
+    let client = "10.0.0.1".parse().unwrap();
+    RequestView { method: "GET", scheme: "http", authority: "a", target: "/", headers, client }
+}
+
+fn holds_for(test: &RequestMatch, view: &RequestView<'_>) -> bool {
+    matches(&[CompiledMatch::new(test)], view).is_some()
+}
+
+#[test]
+fn cookies_in_headers_of_their_own_are_one_header_to_a_regex() {
+    let pattern = r"^(.*?;\s*)?(email=[^;]*@some-company-name.com)(;.*)?$";
+    let header = ("cookie".to_owned(), Text::Regex(pattern.into()));
+    let test = RequestMatch { headers: [header].into(), ..RequestMatch::default() };
+    let mut headers = HeaderMap::new();
+    for crumb in ["sid=1", "email=a@some-company-name.com", "theme=dark"] {
+        headers.append("cookie", crumb.parse().unwrap());
+    }
+    assert!(holds_for(&test, &of_headers(&headers)));
+}
+
 proptest! {
     #[test]
     fn matching_agrees_with_the_model(
@@ -257,5 +278,32 @@ proptest! {
         let compiled: Vec<_> = rules.iter().map(CompiledMatch::new).collect();
         let wanted = rules.is_empty() || rules.iter().any(|it| model(it, &path, &headers, &query, &cookies));
         prop_assert_eq!(matches(&compiled, &view).is_some(), wanted);
+    }
+
+    /// Whatever a client sends as cookies is looked at without a panic, and in several headers like in one.
+    #[test]
+    fn cookies_may_be_anything(crumbs in prop::collection::vec("[ab;=, \"\\x{80}-\\x{ff}]{0,12}", 1..4), wanted in "[ab]{0,3}") {
+        let value = |text: &str| hyper::header::HeaderValue::from_bytes(text.as_bytes()).unwrap();
+        let (mut one, mut several) = (HeaderMap::new(), HeaderMap::new());
+        one.insert("cookie", value(&crumbs.join("; ")));
+        for crumb in &crumbs {
+            several.append("cookie", value(crumb));
+        }
+        let test = || RequestMatch { cookies: [("a".to_owned(), Text::Exact(wanted.clone()))].into(), ..RequestMatch::default() };
+        prop_assert_eq!(holds_for(&test(), &of_headers(&one)), holds_for(&test(), &of_headers(&several)));
+        prop_assert_eq!(of_headers(&one).header("cookie"), of_headers(&several).header("cookie"));
+    }
+
+    /// A regular expression matches the whole value, as the `regex` crate says when it is asked directly.
+    #[test]
+    fn regular_expressions_match_all_of_a_value(pattern in "(a|b|\\.|a\\||[ab]|\\(a\\|b\\)|a\\*|b\\?|\\^|\\$){0,6}", value in "[abc]{0,6}") {
+        let Ok(plain) = regex::Regex::new(&pattern) else { return Ok(()) };
+        // Some match that begins and ends with the value; alternatives decide among themselves which one is first.
+        let whole = regex::Regex::new(&format!(r"\A(?:{pattern})\z")).unwrap().is_match(&value);
+        prop_assert!(!whole || plain.is_match(&value));
+        let mut headers = HeaderMap::new();
+        headers.insert("x", value.parse().unwrap());
+        let test = RequestMatch { headers: [("x".to_owned(), Text::Regex(pattern))].into(), ..RequestMatch::default() };
+        prop_assert_eq!(holds_for(&test, &of_headers(&headers)), whole);
     }
 }
