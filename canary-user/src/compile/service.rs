@@ -84,12 +84,12 @@ pub(super) fn build(
     report.destination_rules = resolver.rules.values().map(|rule| Decider::new(&rule.meta)).collect();
     diagnostics.append(&mut resolver.diagnostics);
     let (shares, mirrors) = (shares?, mirrors?);
-    let endpoints = match port.application {
+    let endpoint_http = match port.application {
         Application::Http => EndpointHttp::Http1,
         Application::Http2 => EndpointHttp::Http2,
         _ => EndpointHttp::AsClient,
     };
-    let mut http = Http { rules: Vec::new(), policies: policies?, endpoints };
+    let mut http = Http { rules: Vec::new(), policies: policies?, endpoint_http };
     let (mut rules, mut tls) = (Vec::new(), Tls::default());
     if !proxied {
         traffic::left_out(&resolver, uses);

@@ -117,7 +117,7 @@ impl Connection {
         let table = self.table.borrow();
         let service = self.frontend.and_then(|frontend| table.service(frontend));
         let tally = service.map_or_else(|| table.lost(), |service| &service.unmatched);
-        Record::new(tally.clone()).refused(code);
+        Record::new(tally.clone()).over(code, Flag::DPE.into());
     }
 
     async fn follow(
@@ -356,7 +356,7 @@ fn authority(parts: &mut Parts, frontend: SocketAddr) -> Result<String, StatusCo
 fn spoken_to(service: &Service, to: &Picked, request: &Request<Incoming>, upgrades: bool) -> Version {
     let mine = if request.version() == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 };
     let as_client = to.chosen.as_ref().is_some_and(|chosen| chosen.group.usage.limits.as_client);
-    match service.endpoints {
+    match service.endpoint_http {
         EndpointHttp::Http1 if !as_client && !headers::is_grpc(request.headers()) => Version::HTTP_11,
         EndpointHttp::Http2 if !as_client && !upgrades => Version::HTTP_2,
         _ => mine,

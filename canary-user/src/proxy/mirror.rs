@@ -79,7 +79,7 @@ impl Mirror {
     /// Sends a copy, with what comes out of `body`.
     fn send(&self, service: &Service, pool: &Arc<Pool>, head: &Parts, body: Body) -> Option<AbortHandle> {
         let record = Record::new(self.tally.clone());
-        let failed = |record: Record, flag: Flag| record.failed(StatusCode::SERVICE_UNAVAILABLE, flag);
+        let failed = |record: Record, flag: Flag| record.over(StatusCode::SERVICE_UNAVAILABLE.as_u16(), flag.into());
         let ready = service.version(&self.version).ok_or(Flag::NC).and_then(|endpoints| {
             let picked = endpoints.next().ok_or(Flag::UH)?;
             Ok((picked, self.place().ok_or(Flag::UO)?))

@@ -69,12 +69,12 @@ pub(super) async fn pass(
     };
     let Some((endpoint, record)) = lead(&service, name.as_deref(), ends).await else { return Ok(None) };
     let copied = copy(stream, endpoint).await;
-    record.passed(Flags::NONE);
+    record.over(0, Flags::NONE);
     copied.map(|()| None)
 }
 
 fn unmatched(service: &Service, flag: Flag) {
-    Record::of_connection(service.unmatched.clone()).passed(flag.into());
+    Record::of_connection(service.unmatched.clone()).over(0, flag.into());
 }
 
 /// What a connection begins with.
@@ -133,7 +133,7 @@ async fn lead(service: &Service, name: Option<&str>, ends: Ends) -> Option<(TcpS
     match reached {
         Ok(stream) => Some((stream, record)),
         Err(flag) => {
-            record.passed(flag.into());
+            record.over(0, flag.into());
             None
         }
     }

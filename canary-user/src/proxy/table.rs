@@ -70,7 +70,7 @@ pub(super) struct Service {
     /// The kernel sends new connections here.
     followed: bool,
     /// What endpoints speak, if no policy says.
-    pub(super) endpoints: EndpointHttp,
+    pub(super) endpoint_http: EndpointHttp,
 }
 
 /// The endpoints of a version.
@@ -228,9 +228,18 @@ impl Service {
             let changed = || Arc::new(Endpoints::new(id, name, version, policy, before.map(Arc::as_ref)));
             (name.clone(), same.unwrap_or_else(changed))
         });
-        let endpoints = of.http.as_ref().map(|http| http.endpoints).unwrap_or_default();
+        let endpoint_http = of.http.as_ref().map(|http| http.endpoint_http).unwrap_or_default();
         let (id, versions, unmatched) = (id.clone(), versions.collect(), tally("", "", ""));
-        Self { id, rules, tls, versions, unmatched, leaving: of.http.is_none(), followed: of.is_proxied(), endpoints }
+        Self {
+            id,
+            rules,
+            tls,
+            versions,
+            unmatched,
+            leaving: of.http.is_none(),
+            followed: of.is_proxied(),
+            endpoint_http,
+        }
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Rule>> {

@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use hyper::{HeaderMap, Request, Response, StatusCode, Version, body::Incoming};
+use hyper::{HeaderMap, Request, Response, Version, body::Incoming};
 
 use super::{
     Flag,
@@ -228,19 +228,9 @@ impl Record {
         answer.map(|body| body.recorded(self))
     }
 
-    /// Answered by somebody else, or by nobody (0), because it is none.
-    pub(super) fn refused(mut self, code: u16) {
-        self.resolve(code, Flag::DPE.into());
-    }
-
-    /// Over without an endpoint's answer, and without anybody who is told.
-    pub(super) fn failed(mut self, code: StatusCode, flag: Flag) {
-        self.resolve(code.as_u16(), flag.into());
-    }
-
-    /// A connection that is passed on has ended, or came to no endpoint.
-    pub(super) fn passed(mut self, flags: Flags) {
-        self.resolve(0, flags);
+    /// It is over without an answer that goes through here; code 0: nobody was told anything.
+    pub(super) fn over(mut self, code: u16, flags: Flags) {
+        self.resolve(code, flags);
     }
 
     /// Where it goes, and what its body is counted by, if that must be.

@@ -16,7 +16,7 @@ pub struct Http {
     pub policies: BTreeMap<String, TrafficPolicy>,
     /// What endpoints speak.
     #[serde(default, skip_serializing_if = "EndpointHttp::is_as_client")]
-    pub endpoints: EndpointHttp,
+    pub endpoint_http: EndpointHttp,
 }
 
 /// The version of HTTP in which endpoints are spoken to.

@@ -164,7 +164,7 @@ fn endpoints_are_spoken_to_as_their_port_declares() {
         let world = world("", "", PROXIED).replace("{name: http, port: 9080}", port);
         let compiled = compile_for(&world, &State::default(), &here());
         let service = compiled.state.services.values().next().unwrap_or_else(|| panic!("{:#?}", compiled.diagnostics));
-        assert_eq!(service.http.as_ref().map(|http| http.endpoints), Some(expected), "{port}");
+        assert_eq!(service.http.as_ref().map(|http| http.endpoint_http), Some(expected), "{port}");
     }
     let own = proxied("connectionPool: {http: {useClientProtocol: true}}", "");
     assert!(policy(&own, "v1").is_some_and(|policy| policy.connections.as_client));

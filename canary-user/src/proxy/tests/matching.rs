@@ -297,10 +297,8 @@ proptest! {
     /// A regular expression matches the whole value, as the `regex` crate says when it is asked directly.
     #[test]
     fn regular_expressions_match_all_of_a_value(pattern in "(a|b|\\.|a\\||[ab]|\\(a\\|b\\)|a\\*|b\\?|\\^|\\$){0,6}", value in "[abc]{0,6}") {
-        let Ok(plain) = regex::Regex::new(&pattern) else { return Ok(()) };
-        // Some match that begins and ends with the value; alternatives decide among themselves which one is first.
-        let whole = regex::Regex::new(&format!(r"\A(?:{pattern})\z")).unwrap().is_match(&value);
-        prop_assert!(!whole || plain.is_match(&value));
+        let Ok(whole) = regex::Regex::new(&format!(r"\A(?:{pattern})\z")) else { return Ok(()) };
+        let whole = whole.is_match(&value);
         let mut headers = HeaderMap::new();
         headers.insert("x", value.parse().unwrap());
         let test = RequestMatch { headers: [("x".to_owned(), Text::Regex(pattern))].into(), ..RequestMatch::default() };

@@ -31,7 +31,7 @@ async fn declared(endpoints: EndpointHttp, http2: bool, policy: Option<TrafficPo
     let mut state: State = state(vec![rule(route(&[("v1", 1)]))], &[("v1", at(witness(http2).await))]);
     for service in state.services.values_mut() {
         let http = service.http.as_mut().unwrap();
-        http.endpoints = endpoints;
+        http.endpoint_http = endpoints;
         http.policies.extend(policy.clone().map(|policy| ("v1".to_owned(), policy)));
     }
     proxy(&state).await
