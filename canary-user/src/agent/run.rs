@@ -235,10 +235,10 @@ impl Running {
         let router = api::router(handle.clone());
         let mut tasks = vec![runtime.spawn(api::socket::serve(listener, policy, router, stopped.clone()))];
         if let Some(listener) = metrics {
-            let (agent, balanced) = (handle.clone(), proxy.routes());
+            let agent = handle.clone();
             tasks.push(runtime.spawn(async move {
                 let stop = async move { crate::stop::stopped(&mut stopped).await };
-                if let Err(error) = telemetry::server::serve(listener, agent, balanced, stop).await {
+                if let Err(error) = telemetry::server::serve(listener, agent, stop).await {
                     tracing::error!(%error, "the metrics listener ended");
                 }
             }));

@@ -73,6 +73,12 @@ impl Handle {
         Self { routes: Some(routes), ..self }
     }
 
+    /// What the proxy counts, if there is one.
+    #[must_use]
+    pub const fn proxy(&self) -> Option<&Routes> {
+        self.routes.as_ref()
+    }
+
     /// What became of requests so far. The loop is not asked: it does not see them.
     #[must_use]
     pub fn requests(&self) -> Requests {

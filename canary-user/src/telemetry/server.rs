@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     agent::wake::{Ask, Handle},
-    proxy::threads::Routes,
+    proxy::{limited::Limited, threads::Routes},
     telemetry::metrics,
 };
 
@@ -34,26 +34,27 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, MetricsError> {
     TcpListener::bind(address).await.map_err(|source| MetricsError { address, source })
 }
 
-/// Serves `GET /metrics` until `stop` is done; `requests` knows what became of those through the proxy.
+/// Serves `GET /metrics` until `stop` is done.
 ///
 /// # Errors
 /// When the listener breaks.
 pub async fn serve(
     listener: TcpListener,
     agent: Handle,
-    balanced: Routes,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let router = Router::new().route("/metrics", get(page)).with_state((agent, balanced));
+    let router = Router::new().route("/metrics", get(page)).with_state(agent);
     axum::serve(listener, router).with_graceful_shutdown(stop).await
 }
 
-async fn page(State((agent, balanced)): State<(Handle, Routes)>) -> Response {
+async fn page(State(agent): State<Handle>) -> Response {
     match agent.ask(Ask::Counters).await {
         Ok(Ok((counters, view))) => {
             let head = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-            let (requests, ejections) = (agent.requests(), balanced.ejections());
-            (head, metrics::text(&view, &counters, &requests, &ejections, balanced.limited())).into_response()
+            let ejections = agent.proxy().map(Routes::ejections).unwrap_or_default();
+            let none = Limited::default();
+            let limited = agent.proxy().map_or(&none, Routes::limited);
+            (head, metrics::text(&view, &counters, &agent.requests(), &ejections, limited)).into_response()
         }
         Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
         Err(stopped) => (StatusCode::SERVICE_UNAVAILABLE, format!("{stopped}\n")).into_response(),
