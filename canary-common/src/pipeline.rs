@@ -14,7 +14,7 @@ use crate::{
     abi::{
         Endpoint, Flow, FlowKey, FragmentKey, Group, Leaf, Node, Rule, ServiceKey, Settings, Split, Version, flow_state,
     },
-    packet::{Headers, Kind, UDP, parse, parse_fast, tcp},
+    packet::{Headers, Kind, UDP, parse, parse_fast, plain_ipv6, tcp},
     rewrite::{Frame, translate, translate_fragment, translate_icmp},
     verdict::Leave,
 };
@@ -180,11 +180,14 @@ pub enum Way {
 /// # Errors
 /// Why the frame is nobody's flow.
 #[inline(always)]
-pub fn headers<F: Frame + ?Sized>(frame: &F) -> Result<Headers, Leave> {
-    match parse_fast(frame) {
-        Some(headers) => Ok(headers),
-        None => parse(frame),
+pub fn headers<F: Frame + ?Sized>(frame: &mut F) -> Result<Headers, Leave> {
+    if let Some(headers) = parse_fast(frame) {
+        return Ok(headers);
     }
+    if !plain_ipv6(frame) {
+        frame.gather();
+    }
+    parse(frame)
 }
 
 /// What became of a packet on the short way.

@@ -8,6 +8,10 @@ use crate::{
 
 /// A frame that can be rewritten.
 pub trait Frame: Packet {
+    /// Brings headers that lie elsewhere within reach of [`Packet::read`].
+    #[inline(always)]
+    fn gather(&mut self) {}
+
     /// Writes `value` at `offset`; `None` when the frame ends before it does.
     fn write<T: Wire>(&mut self, offset: usize, value: T) -> Option<()>;
 

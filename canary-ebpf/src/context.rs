@@ -101,17 +101,10 @@ pub(crate) struct TcFrame {
 const HEADERS: u32 = 128;
 
 impl TcFrame {
-    /// The frame of a context, its headers made readable.
+    /// The frame of a context.
     #[inline(always)]
     pub(crate) fn new(ctx: &TcContext) -> Self {
-        let frame = Self { skb: ctx.skb.skb };
-        let (start, end) = frame.bounds();
-        let wanted = if frame.len() < HEADERS { frame.len() } else { HEADERS };
-        if start + wanted as usize > end {
-            // SAFETY: a valid context. When it fails the parser finds the frame truncated.
-            unsafe { bpf_skb_pull_data(frame.skb, wanted) };
-        }
-        frame
+        Self { skb: ctx.skb.skb }
     }
 
     #[inline(always)]
@@ -157,6 +150,18 @@ impl Frame for TcFrame {
     #[inline(always)]
     fn write<T: Wire>(&mut self, offset: usize, value: T) -> Option<()> {
         self.store(offset, &value)
+    }
+
+    /// Not at once for every frame: where data lies apart from the headers, as what this host sends does, pulling some
+    /// of it in means to allocate and to copy.
+    #[inline(always)]
+    fn gather(&mut self) {
+        let (start, end) = self.bounds();
+        let wanted = if self.len() < HEADERS { self.len() } else { HEADERS };
+        if start + wanted as usize > end {
+            // SAFETY: a valid context. When it fails the parser finds the frame truncated.
+            unsafe { bpf_skb_pull_data(self.skb, wanted) };
+        }
     }
 
     /// LLVM would write an address to the stack by eights, but aligned to four, which the verifier refuses.

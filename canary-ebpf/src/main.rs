@@ -59,7 +59,7 @@ fn run<F: Frame>(frame: &mut F, way: Way) -> Verdict {
 
 /// Parses, and parks the headers where the verifier forgets which way they were found.
 #[inline(always)]
-fn start<F: Frame, const LIVE: bool>(frame: &F) -> Result<Maps<LIVE>, Leave> {
+fn start<F: Frame, const LIVE: bool>(frame: &mut F) -> Result<Maps<LIVE>, Leave> {
     let headers = headers(frame)?;
     Maps::<LIVE>::new().ok_or(Leave::Rewrite)?.keep(headers);
     Maps::<LIVE>::new().ok_or(Leave::Rewrite) // Looked up anew: LLVM must not see through it.
@@ -113,7 +113,7 @@ pub fn canary_out(ctx: TcContext) -> i32 {
 #[xdp]
 pub fn canary_trace(ctx: XdpContext) -> u32 {
     let mut frame = XdpFrame::new(&ctx);
-    let handled = start::<_, DRY>(&frame).and_then(|maps| balance(&mut frame, &maps, Way::In, maps.headers()));
+    let handled = start::<_, DRY>(&mut frame).and_then(|maps| balance(&mut frame, &maps, Way::In, maps.headers()));
     let leave = match handled {
         Ok(()) => 0,
         Err(leave) => 1 + leave as u32,

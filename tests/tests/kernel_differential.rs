@@ -81,7 +81,7 @@ fn differ(
         assert_eq!(ran.verdict, verdict, "{}", context());
         if verdict == Verdict::Reset && program != "canary_xdp" {
             // TC cuts what follows the header: a super-packet must not go back whole.
-            let reset = canary_common::pipeline::headers(&after[..]).expect("a reset is a packet");
+            let reset = canary_common::pipeline::headers(&mut after[..]).expect("a reset is a packet");
             after.truncate(reset.l4 + 20);
         }
         assert_eq!(ran.frame, after, "kernel, host: {}", context());
