@@ -5,8 +5,8 @@
 //! `cors`, `fault`, `mirror` and `retry`, for rules that have them, and `balance`, `affinity` and `outlier` for versions
 //! with a policy. Bodies are streamed, never kept. [`telemetry`] has what became of them, [`access_log`] a line for each.
 //!
-//! The way of a connection: [`sockets`] listens, a [`door`] lets it in, `wire` watches it for [`limited`] patience,
-//! `farewell` ends it when the proxy stops.
+//! The way of a connection: [`sockets`] listens, a [`door`] lets it in, `wire` watches it for [`limited`] patience, `rate`
+//! spaces its requests, `farewell` ends it when the proxy stops.
 pub mod access_log;
 mod affinity;
 mod balance;
@@ -29,6 +29,7 @@ mod own;
 mod pass;
 mod portion;
 mod powers;
+mod rate;
 mod retry;
 mod rule;
 pub mod server;

@@ -57,6 +57,9 @@ pub struct Options {
     /// Connections of clients to the proxy at a time; the next ones wait [default: three in eight of the open files that the agent may have].
     #[arg(long, value_name = "N")]
     pub proxy_connections: Option<u32>,
+    /// Requests of one connection to the proxy, a second; those that come faster wait [default: 10000].
+    #[arg(long, value_name = "N")]
+    pub proxy_request_rate: Option<u32>,
     /// Time without progress after which a body through the proxy is broken off, of a request (408) or an answer (reset) [default: 300].
     #[arg(long, value_name = "SECONDS")]
     pub proxy_body_seconds: Option<u32>,
@@ -251,6 +254,7 @@ impl Settings {
             proxy_times: proxy::server::Settings {
                 body: seconds("proxy-body-seconds", options.proxy_body_seconds, times.body)?,
                 drain: seconds("proxy-drain-seconds", options.proxy_drain_seconds, times.drain)?,
+                rate: positive("proxy-request-rate", options.proxy_request_rate, times.rate)?,
                 ..times
             },
             proxy_connections: options
@@ -278,6 +282,7 @@ impl Options {
             metrics: self.metrics.or(other.metrics),
             proxy: if self.proxy.is_empty() { other.proxy } else { self.proxy },
             proxy_connections: self.proxy_connections.or(other.proxy_connections),
+            proxy_request_rate: self.proxy_request_rate.or(other.proxy_request_rate),
             proxy_body_seconds: self.proxy_body_seconds.or(other.proxy_body_seconds),
             proxy_drain_seconds: self.proxy_drain_seconds.or(other.proxy_drain_seconds),
             take_over: self.take_over || other.take_over,

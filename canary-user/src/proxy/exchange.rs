@@ -13,17 +13,20 @@ use hyper::{
     header::{CONNECTION, EXPECT, HOST, HeaderMap, HeaderValue, SET_COOKIE},
     http::{request::Parts, uri::PathAndQuery},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep_until};
 
 use super::{
     Flag,
     body::Body,
     cors::Verdict,
     endpoint::Picked,
-    headers, matching,
+    headers,
+    limited::{Limited, Reason},
+    matching,
     matching::Matched,
     mirror,
     own::{self, Flags},
+    rate::Rate,
     retry::Attempts,
     rule::{Action, Destination, Ends, Route, Rule},
     server::HEADERS,
@@ -47,6 +50,9 @@ pub(super) struct Connection {
     pub(super) frontend: Option<SocketAddr>,
     pub(super) control: Arc<Control>,
     pub(super) tunnel: Tunnel,
+    /// How fast requests may come.
+    pub(super) rate: Rate,
+    pub(super) limited: Arc<Limited>,
 }
 
 /// An answer, and why it is none of an endpoint.
@@ -69,6 +75,11 @@ impl Connection {
         let this = self.clone();
         let hold = this.control.hold();
         async move {
+            if let Some(until) = this.rate.come() {
+                this.limited.count(Reason::Rate);
+                // Boxed: what is seldom takes no room in the state of every request.
+                Box::pin(sleep_until(until)).await;
+            }
             let single = request.version() < Version::HTTP_2;
             let last = request.version() == Version::HTTP_11 && headers::closes(request.headers());
             let (mut answer, mut close) = this.route(request).await;

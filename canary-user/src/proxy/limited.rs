@@ -14,11 +14,14 @@ pub enum Reason {
     SlowReader,
     /// Its connection was cut off at the end of the drain.
     Drain,
+    /// Its request waited, for those of its connection came too fast.
+    Rate,
 }
 
 impl Reason {
     /// All of them, in the order of [`Self::index`].
-    pub const ALL: [Self; 5] = [Self::Connections, Self::SlowHead, Self::SlowBody, Self::SlowReader, Self::Drain];
+    pub const ALL: [Self; 6] =
+        [Self::Connections, Self::SlowHead, Self::SlowBody, Self::SlowReader, Self::Drain, Self::Rate];
 
     /// Place in [`Self::ALL`].
     #[must_use]
@@ -35,6 +38,7 @@ impl Reason {
             Self::SlowBody => "slow-body",
             Self::SlowReader => "slow-reader",
             Self::Drain => "drain",
+            Self::Rate => "rate",
         }
     }
 }

@@ -21,6 +21,7 @@ use super::{
     farewell,
     limited::{Limited, Reason},
     pass::pass,
+    rate::Rate,
     table::RouteTable,
     tunnel::Tunnel,
     upstream::Pool,
@@ -60,6 +61,8 @@ pub struct Settings {
     pub drain: Duration,
     /// For one more request on connections that are idle then.
     pub linger: Duration,
+    /// Requests of one connection, a second.
+    pub rate: u32,
 }
 
 impl Default for Settings {
@@ -70,6 +73,7 @@ impl Default for Settings {
             body: Duration::from_mins(5), // Envoy's stream_idle_timeout.
             drain: Duration::from_secs(30),
             linger: Duration::from_secs(2),
+            rate: 10_000,
         }
     }
 }
@@ -172,6 +176,8 @@ impl<F: Fn(SocketAddr, SocketAddr) -> Option<SocketAddr>> Host<F> {
             frontend,
             control: Arc::new(Control::default()),
             tunnel: Tunnel::default(),
+            rate: Rate::new(self.settings.rate),
+            limited: self.limited.clone(),
         });
         let (stop, settings, limited) = (self.stop.clone(), self.settings, self.limited.clone());
         connections.spawn(async move {

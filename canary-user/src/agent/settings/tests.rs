@@ -33,7 +33,7 @@ fn times_of_the_proxy_have_defaults_and_are_never_zero() {
     let settings = read(flags(&["tc:eth0"]), "proxy-drain-seconds = 7\ntake-over = true").unwrap();
     let expected = proxy::server::Settings { drain: Duration::from_secs(7), ..Default::default() };
     assert_eq!((settings.proxy_times, settings.take_over, settings.proxy_connections), (expected, true, None));
-    for name in ["proxy-drain-seconds", "proxy-body-seconds", "proxy-connections"] {
+    for name in ["proxy-drain-seconds", "proxy-body-seconds", "proxy-connections", "proxy-request-rate"] {
         let file: &'static str = format!("{name} = 0").leak();
         let error = read(flags(&["tc:eth0"]), file).unwrap_err().to_string();
         assert_eq!(error, format!("{name} is 0: canary needs at least one"));

@@ -107,12 +107,18 @@ pub(in crate::proxy) async fn proxy_with_room(state: &State, connections: usize)
 
 /// One that begins with this table.
 pub(in crate::proxy) async fn proxy_with(table: RouteTable, connections: usize) -> Proxy {
+    proxy_at(table, connections, Settings::default().rate).await
+}
+
+/// One for so many requests a second on each connection.
+pub(in crate::proxy) async fn proxy_at(table: RouteTable, connections: usize, rate: u32) -> Proxy {
     let settings = Settings {
         head: Duration::from_millis(300),
         idle: Duration::from_secs(2),
         body: Duration::from_secs(3),
         drain: Duration::from_secs(1),
         linger: Duration::from_millis(500),
+        rate,
     };
     let house = House::new(connections);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 use http_body_util::BodyExt;
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
-use super::fixture::{Proxy, Raw, at, named, proxy, proxy_with_room, server, split, state, text};
-use crate::proxy::limited::Reason;
+use super::fixture::{Proxy, Raw, at, named, proxy, proxy_at, proxy_with_room, server, split, state, text};
+use crate::proxy::{limited::Reason, table::RouteTable};
 
 async fn collecting() -> Proxy {
     let endpoint = server(false, |request| async move {
@@ -74,6 +74,22 @@ async fn an_answer_that_nobody_takes_is_cut_off() {
     let error = client.0.read_to_end(&mut rest).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     assert!(rest.len() < 64 << 20, "{}", rest.len());
+}
+
+#[tokio::test]
+async fn requests_that_come_too_fast_wait_those_of_other_connections_do_not() {
+    let state = state(vec![split(1, 0)], &[("v1", at(named("v1").await))]);
+    let proxy = proxy_at(RouteTable::build(&state, None), 10, 10).await; // One at once, then one in 100 ms.
+    let start = Instant::now();
+    let mut first = Raw::to(&proxy).await;
+    for _ in 0..4 {
+        first.get("/").await;
+    }
+    assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
+    let limited = proxy.house.limited.of(Reason::Rate);
+    assert!(limited > 0);
+    Raw::to(&proxy).await.get("/").await;
+    assert_eq!(proxy.house.limited.of(Reason::Rate), limited);
 }
 
 #[tokio::test]
