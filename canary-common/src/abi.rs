@@ -286,9 +286,28 @@ map_type! {
         pub udp_ticks: u32,
         /// Idle time of half-open and closing flows.
         pub transient_ticks: u32,
-        /// Zero.
-        pub pad: u32,
+        /// Tick until which clients' packets go straight to endpoints behind a veth; 0: never. The agent puts it off as long
+        /// as it lives, and keeps `HOPS` up to date.
+        pub direct_until: u32,
     }
+}
+
+/// An element of `HOPS`: the device whose other end leads to the endpoint in this slot, and the generation of the endpoint
+/// that it is about. One word, written by one store: a slot that was given to another endpoint has no device until its own
+/// is written. 0: no device.
+#[inline(always)]
+#[must_use]
+pub const fn hop(device: u32, generation: u32) -> u64 {
+    (device as u64) << 32 | generation as u64
+}
+
+/// The device of a [`hop`], if it is about this generation.
+#[inline(always)]
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "the halves of a word")]
+pub const fn unhop(hop: u64, generation: u32) -> Option<u32> {
+    let device = (hop >> 32) as u32;
+    if device != 0 && hop as u32 == generation { Some(device) } else { None }
 }
 
 /// Marks a reference to a leaf in `Split::root`, `Group::root` and `Node::to_*`.

@@ -17,7 +17,7 @@ use crate::{
     packet::Headers,
     pipeline::{Decision, Express, Steps, Table, Tables, Way, admit, balance, express, find_flow, headers},
     rewrite::reset,
-    verdict::{Leave, Verdict},
+    verdict::{Leave, Onward, Verdict},
 };
 
 /// What packets leave behind in the maps. Counters that are zero have no entry.
@@ -48,6 +48,7 @@ pub struct HostTables {
     memory: RefCell<Memory>,
     now: Cell<u32>,
     decision: Cell<Option<Decision>>,
+    onward: Cell<Onward>,
     held: Cell<Flow>,
 }
 
@@ -91,7 +92,7 @@ impl HostTables {
     /// Handles a packet as the kernel programs do (`run` in `canary-ebpf/src/main.rs`).
     pub fn handle(&self, frame: &mut [u8], way: Way) -> (Verdict, Option<Leave>) {
         match express(frame, self, way) {
-            Express::Done => (Verdict::Pass, None),
+            Express::Done(onward) => self.passed(onward),
             Express::NotOurs => {
                 self.count_leave(Leave::NoService);
                 (Verdict::Pass, Some(Leave::NoService))
@@ -104,7 +105,7 @@ impl HostTables {
     pub fn handle_slowly(&self, frame: &mut [u8], way: Way) -> (Verdict, Option<Leave>) {
         let leave = match headers(frame) {
             Ok(headers) => match balance(frame, self, way, &headers) {
-                Ok(()) => return (Verdict::Pass, None),
+                Ok(onward) => return self.passed(onward),
                 Err(leave) => {
                     if leave.verdict() == Verdict::Reset && reset(frame, &headers).is_some() {
                         self.count_leave(leave);
@@ -117,6 +118,16 @@ impl HostTables {
         };
         self.count_leave(leave);
         (if leave.verdict() == Verdict::Pass { Verdict::Pass } else { Verdict::Drop }, Some(leave))
+    }
+
+    fn passed(&self, onward: Onward) -> (Verdict, Option<Leave>) {
+        self.onward.set(onward);
+        (Verdict::Pass, None)
+    }
+
+    /// Where the last packet that was translated goes on; asking forgets it.
+    pub fn last_onward(&self) -> Onward {
+        self.onward.take()
     }
 
     fn count_leave(&self, leave: Leave) {
@@ -230,6 +241,9 @@ impl Tables for HostTables {
     }
     fn endpoint(&self, slot: u32) -> Option<Endpoint> {
         copy(&self.image.borrow().endpoints, slot)
+    }
+    fn hop(&self, endpoint: u32) -> Option<u64> {
+        copy(&self.image.borrow().hops, endpoint)
     }
 
     fn fragment(&self, key: &FragmentKey) -> Option<Flow> {

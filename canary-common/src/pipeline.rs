@@ -13,10 +13,11 @@ pub use self::{
 use crate::{
     abi::{
         Endpoint, Flow, FlowKey, FragmentKey, Group, Leaf, Node, Rule, ServiceKey, Settings, Split, Version, flow_state,
+        unhop,
     },
     packet::{Headers, Kind, UDP, parse, parse_fast, plain_ipv6, tcp},
     rewrite::{Frame, translate, translate_fragment, translate_icmp},
-    verdict::Leave,
+    verdict::{Leave, Onward},
 };
 
 /// Which flow tables there are: established flows have one of their own, which no flood of new ones can empty.
@@ -129,6 +130,8 @@ pub trait Tables {
     fn member(&self, slot: u32) -> Option<u32>;
     /// An endpoint.
     fn endpoint(&self, slot: u32) -> Option<Endpoint>;
+    /// The device that leads to an endpoint: a [`crate::abi::hop`].
+    fn hop(&self, endpoint: u32) -> Option<u64>;
 
     /// Where the later fragments of a datagram go.
     fn fragment(&self, key: &FragmentKey) -> Option<Flow>;
@@ -193,8 +196,8 @@ pub fn headers<F: Frame + ?Sized>(frame: &mut F) -> Result<Headers, Leave> {
 /// What became of a packet on the short way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Express {
-    /// Translated.
-    Done,
+    /// Translated: where it goes on.
+    Done(Onward),
     /// Nobody's packet: [`Leave::NoService`].
     NotOurs,
     /// Nothing was done: take the long way.
@@ -215,7 +218,7 @@ pub fn express<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, way: Way
     if headers.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0 {
         return Express::Long;
     }
-    if deliver(frame, tables, &headers, entry).is_some() { Express::Done } else { Express::Long }
+    deliver(frame, tables, way, &headers, entry).map_or(Express::Long, Express::Done)
 }
 
 /// Is the destination a service?
@@ -225,10 +228,26 @@ fn serviced<T: Tables>(tables: &T, key: &FlowKey) -> bool {
     tables.service(&address).is_some()
 }
 
+/// Where a translated packet goes on: to the stack, or, of a client, straight to an endpoint that is behind a device of this
+/// host, if that is asked for.
+#[inline(always)]
+fn onward<F: Frame + ?Sized, T: Tables>(tables: &T, way: Way, flow: &Flow, now: u32) -> Onward {
+    if !F::PEERS || way == Way::Out || flow.state & flow_state::REPLY != 0 || now >= tables.settings().direct_until {
+        return Onward::Stack;
+    }
+    tables.hop(flow.endpoint).and_then(|hop| unhop(hop, flow.generation)).map_or(Onward::Stack, Onward::Peer)
+}
+
 /// Translates a packet of an established flow. `None`, with nothing changed: its endpoint is gone, it was
 /// idle, or it is time to look whether it is whole.
 #[inline(always)]
-fn deliver<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, headers: &Headers, entry: T::Entry) -> Option<()> {
+fn deliver<F: Frame + ?Sized, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    way: Way,
+    headers: &Headers,
+    entry: T::Entry,
+) -> Option<Onward> {
     let flow = tables.flow(entry);
     let endpoint = tables.endpoint(flow.endpoint)?;
     let now = tables.now();
@@ -246,10 +265,10 @@ fn deliver<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, headers: &He
     let bytes = frame.len();
     translate(frame, headers, &flow).ok()?;
     tables.count_packet(endpoint.version, flow.endpoint, bytes, reply);
-    Some(())
+    Some(onward::<F, T>(tables, way, &flow, now))
 }
 
-/// Handles one packet: translates it in place.
+/// Handles one packet: translates it in place, and says where it goes on.
 ///
 /// # Errors
 /// Why it is left alone; the frame is as it was.
@@ -259,7 +278,7 @@ pub fn balance<F: Frame + ?Sized, T: Steps>(
     tables: &T,
     way: Way,
     headers: &Headers,
-) -> Result<(), Leave> {
+) -> Result<Onward, Leave> {
     match headers.kind {
         Kind::LaterFragment => {
             let flow = tables.fragment(&headers.fragment_key()).ok_or(Leave::UnknownFragment)?;
@@ -293,9 +312,12 @@ pub fn balance<F: Frame + ?Sized, T: Steps>(
             let flow = flow?;
             account(frame, tables, &flow);
             translate(frame, headers, &flow)?;
+            if headers.kind == Kind::Flow {
+                return Ok(onward::<F, T>(tables, way, &flow, tables.now()));
+            }
         }
     }
-    Ok(())
+    Ok(Onward::Stack)
 }
 
 /// The flow of a packet: known, or decided now.

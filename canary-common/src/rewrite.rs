@@ -8,6 +8,9 @@ use crate::{
 
 /// A frame that can be rewritten.
 pub trait Frame: Packet {
+    /// Whether it can be put to the other end of a device.
+    const PEERS: bool = false;
+
     /// Brings headers that lie elsewhere within reach of [`Packet::read`].
     #[inline(always)]
     fn gather(&mut self) {}
@@ -56,6 +59,8 @@ pub struct Flavour {
 }
 
 impl Frame for [u8] {
+    const PEERS: bool = true;
+
     fn write<T: Wire>(&mut self, offset: usize, value: T) -> Option<()> {
         let bytes = self.get_mut(offset..)?.get_mut(..size_of::<T>())?;
         // SAFETY: `bytes` has the size of `T`, and the write is unaligned.

@@ -12,6 +12,17 @@ pub enum Verdict {
     Reset,
 }
 
+/// Where a translated packet goes on.
+#[must_use]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Onward {
+    /// To the stack, which routes it.
+    #[default]
+    Stack,
+    /// Straight to the other end of this device (a veth of this host), past the stack.
+    Peer(u32),
+}
+
 macro_rules! leaves {
     ($($(#[doc = $meaning:literal])+ $name:ident = $label:literal => $verdict:ident,)*) => {
         /// Every reason why a packet is not forwarded. The discriminant is the counter's index, the label is the

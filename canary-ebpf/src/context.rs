@@ -147,6 +147,8 @@ impl Packet for TcFrame {
 const BPF_F_IPV6: u64 = 1 << 7;
 
 impl Frame for TcFrame {
+    const PEERS: bool = true;
+
     #[inline(always)]
     fn write<T: Wire>(&mut self, offset: usize, value: T) -> Option<()> {
         self.store(offset, &value)

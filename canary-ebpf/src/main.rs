@@ -13,14 +13,14 @@ mod tables;
 
 use aya_ebpf::{
     bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
-    helpers::generated::bpf_redirect,
+    helpers::generated::{bpf_redirect, bpf_redirect_peer},
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
 use canary_common::{
     pipeline::{Express, Way, balance, express, headers},
     rewrite::{Frame, reset},
-    verdict::{Leave, Verdict},
+    verdict::{Leave, Onward, Verdict},
 };
 
 use crate::{
@@ -29,24 +29,24 @@ use crate::{
     tables::{DRY, LIVE, Maps},
 };
 
-/// Handles a packet, counts the reason if it is left alone; a reset is written into the frame.
+/// Handles a packet: where it goes on. If it is left alone, counts the reason; a reset is written into the frame.
 #[inline(always)]
-fn run<F: Frame>(frame: &mut F, way: Way) -> Verdict {
+fn run<F: Frame>(frame: &mut F, way: Way) -> Result<Onward, Verdict> {
     match express(frame, &Maps::<LIVE>::express(), way) {
-        Express::Done => return Verdict::Pass,
+        Express::Done(onward) => return Ok(onward),
         Express::NotOurs => {
             count_leave(Leave::NoService);
-            return Leave::NoService.verdict();
+            return Err(Leave::NoService.verdict());
         }
         Express::Long => {}
     }
     let leave = match start::<F, LIVE>(frame) {
         Ok(maps) => match balance(frame, &maps, way, maps.headers()) {
-            Ok(()) => return Verdict::Pass,
+            Ok(onward) => return Ok(onward),
             Err(leave) => {
                 if leave.verdict() == Verdict::Reset && reset(frame, maps.headers()).is_some() {
                     count_leave(leave);
-                    return Verdict::Reset;
+                    return Err(Verdict::Reset);
                 }
                 leave
             }
@@ -54,7 +54,7 @@ fn run<F: Frame>(frame: &mut F, way: Way) -> Verdict {
         Err(leave) => leave,
     };
     count_leave(leave);
-    if leave.verdict() == Verdict::Pass { Verdict::Pass } else { Verdict::Drop }
+    Err(if leave.verdict() == Verdict::Pass { Verdict::Pass } else { Verdict::Drop })
 }
 
 /// Parses, and parks the headers where the verifier forgets which way they were found.
@@ -69,22 +69,25 @@ fn start<F: Frame, const LIVE: bool>(frame: &mut F) -> Result<Maps<LIVE>, Leave>
 #[xdp]
 pub fn canary_xdp(ctx: XdpContext) -> u32 {
     match run(&mut XdpFrame::new(&ctx), Way::In) {
-        Verdict::Pass => xdp_action::XDP_PASS,
-        Verdict::Drop => xdp_action::XDP_DROP,
+        Ok(_) | Err(Verdict::Pass) => xdp_action::XDP_PASS, // Frames of XDP have no peers.
+        Err(Verdict::Drop) => xdp_action::XDP_DROP,
         // Not `XDP_TX`: a veth whose other end has no XDP program of its own takes such frames and never delivers them,
         // while it delivers redirected ones.
         // SAFETY: `ctx` is a valid context; the frame leaves by the interface that it came in by.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a verdict is a small number")]
-        Verdict::Reset => unsafe { bpf_redirect((*ctx.ctx).ingress_ifindex, 0) as u32 },
+        Err(Verdict::Reset) => unsafe { bpf_redirect((*ctx.ctx).ingress_ifindex, 0) as u32 },
     }
 }
 
 #[inline(always)]
 fn tc(ctx: &TcContext, way: Way) -> i32 {
     match run(&mut TcFrame::new(ctx), way) {
-        Verdict::Pass => TC_ACT_UNSPEC, // Goes on to the next program, and to the stack after the last.
-        Verdict::Drop => TC_ACT_SHOT,
-        Verdict::Reset => {
+        Ok(Onward::Stack) | Err(Verdict::Pass) => TC_ACT_UNSPEC, // Goes on to the next program, and to the stack after the last.
+        // SAFETY: a helper without pointers.
+        #[expect(clippy::cast_possible_truncation, reason = "a verdict is a small number")]
+        Ok(Onward::Peer(device)) => unsafe { bpf_redirect_peer(device, 0) as i32 },
+        Err(Verdict::Drop) => TC_ACT_SHOT,
+        Err(Verdict::Reset) => {
             // A reset goes back: out where its cause came in, or, when an answer was about to leave here, as if the
             // client had sent it, up to the stack, which knows the way to the endpoint.
             let flags = if way == Way::Out { u64::from(BPF_F_INGRESS) } else { 0 };
@@ -115,7 +118,7 @@ pub fn canary_trace(ctx: XdpContext) -> u32 {
     let mut frame = XdpFrame::new(&ctx);
     let handled = start::<_, DRY>(&mut frame).and_then(|maps| balance(&mut frame, &maps, Way::In, maps.headers()));
     let leave = match handled {
-        Ok(()) => 0,
+        Ok(_) => 0,
         Err(leave) => 1 + leave as u32,
     };
     trace(|trace| trace.leave = leave);

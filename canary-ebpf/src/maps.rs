@@ -42,6 +42,8 @@ pub(crate) static MEMBERS: Array<u32> = Array::with_max_entries(limits::MEMBER_S
 #[map]
 pub(crate) static ENDPOINTS: Array<Endpoint> = Array::with_max_entries(limits::ENDPOINTS, MMAPABLE);
 #[map]
+pub(crate) static HOPS: Array<u64> = Array::with_max_entries(limits::ENDPOINTS, MMAPABLE);
+#[map]
 pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(1, MMAPABLE);
 
 #[map]

@@ -13,7 +13,7 @@ use canary_common::{
 };
 
 use crate::maps::{
-    CHOICES, ENDPOINT_COUNTS, ENDPOINTS, FLOWS, FRAGMENTS, GROUPS, LEAVES, MEMBERS, NODES, RULES, SCRATCH, SERVICE,
+    CHOICES, ENDPOINT_COUNTS, ENDPOINTS, FLOWS, FRAGMENTS, GROUPS, HOPS, LEAVES, MEMBERS, NODES, RULES, SCRATCH, SERVICE,
     SERVICES, SETTINGS, SPLITS, Scratch, TRACE, TRANSIENT, VERSION_COUNTS, VERSIONS, copy, count, fetch_add, set_bits,
     trace,
 };
@@ -264,6 +264,11 @@ impl<const LIVE: bool> Tables for Maps<LIVE> {
     #[inline(always)]
     fn endpoint(&self, slot: u32) -> Option<Endpoint> {
         copy(&ENDPOINTS, slot)
+    }
+    #[inline(always)]
+    fn hop(&self, endpoint: u32) -> Option<u64> {
+        // SAFETY: from a lookup; volatile, so that the word is read once.
+        Some(unsafe { HOPS.get_ptr(endpoint)?.read_volatile() })
     }
 
     #[inline(always)]

@@ -116,7 +116,7 @@ impl Dataplane {
             tcp_ticks: layout::ticks(idle.tcp_seconds),
             udp_ticks: layout::ticks(idle.udp_seconds),
             transient_ticks: layout::ticks(idle.transient_seconds),
-            pad: 0,
+            direct_until: 0,
         };
         maps.settings.set(0, &ticks)?;
         Ok(Self { ebpf, maps, links, names: Names::default(), attached: Vec::new(), grace_due: true })

@@ -47,6 +47,7 @@ impl Kernel {
                 ("MEMBERS", 1 << 18),
                 ("NODES", 1 << 14),
                 ("ENDPOINTS", 4_096),
+                ("HOPS", 4_096),
             ] {
                 loader.map_max_entries(map, entries);
             }
@@ -83,6 +84,7 @@ impl Kernel {
     /// When a map refuses.
     pub fn write(&mut self, image: &Image) -> Result<()> {
         self.fill("ENDPOINTS", &image.endpoints, 0)?;
+        self.fill("HOPS", &image.hops, 0)?;
         self.fill("MEMBERS", &image.members, 0)?;
         self.fill("NODES", &image.nodes, 0)?;
         self.fill("GROUPS", &image.groups, 0)?;

@@ -13,7 +13,7 @@ use std::{
 use crate::{
     abi::{
         Addr, EVEN, Endpoint, Group, LEAF, Leaf, NONE, Node, Rule, Service, ServiceKey, Settings, Split, Version,
-        mapped, range,
+        hop, mapped, range,
     },
     build::{Tree, name_hash, ring, ring_size, tree},
 };
@@ -81,6 +81,8 @@ pub struct Image {
     pub members: Vec<u32>,
     /// Map `ENDPOINTS`.
     pub endpoints: Vec<Endpoint>,
+    /// Map `HOPS`, as far as there are any.
+    pub hops: Vec<u64>,
     /// Map `SETTINGS`.
     pub settings: Settings,
     /// Version slots by (service slot, name).
@@ -115,7 +117,7 @@ impl Image {
     /// No services; idle times in ticks: established TCP, UDP, half-open or closing.
     #[must_use]
     pub fn new(tcp_ticks: u32, udp_ticks: u32, transient_ticks: u32) -> Self {
-        Self { settings: Settings { tcp_ticks, udp_ticks, transient_ticks, pad: 0 }, ..Self::default() }
+        Self { settings: Settings { tcp_ticks, udp_ticks, transient_ticks, direct_until: 0 }, ..Self::default() }
     }
 
     /// Adds a service; returns its slot.
@@ -227,6 +229,16 @@ impl Image {
         if let Some(version) = self.versions.get_mut(version as usize) {
             version.group = group;
         }
+    }
+
+    /// Puts every `n`-th endpoint behind a device, number 100 and its slot, until a tick.
+    pub fn lead(&mut self, n: usize, until: u32) {
+        let device = |(slot, endpoint): (u32, &Endpoint)| match (slot as usize).is_multiple_of(n) {
+            true => hop(100 + slot, endpoint.generation),
+            false => 0,
+        };
+        self.hops = (0..).zip(&self.endpoints).map(device).collect();
+        self.settings.direct_until = until;
     }
 
     fn endpoint_slot(&mut self, version: u32, at: SocketAddr) -> u32 {

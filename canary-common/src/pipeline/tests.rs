@@ -1,5 +1,6 @@
 //! What happens to packets, one connection at a time, on tables in memory.
 mod change;
+mod direct;
 mod express;
 mod flows;
 mod halves;
@@ -11,7 +12,7 @@ mod reuse;
 use std::net::SocketAddr;
 
 use crate::{
-    abi::{EXACT, FlowKey, KEYED_CLIENT},
+    abi::{EXACT, FlowKey, KEYED_CLIENT, hop},
     host::{
         HostTables,
         frame::{Build, fault},

@@ -92,6 +92,7 @@ pub fn image() -> Image {
     image.add(&sharing(11, false, spec(1, false, TCP, &[("v1", &[1, 1]), ("v2", &[1])], ten(EXACT))));
     image.add(&sharing(12, true, spec(3, true, TCP, &[("v1", &[1]), ("v2", &[1])], ten(KEYED_CLIENT))));
     image.add(&spec(10, false, UDP, &[("v1", &[]), ("v2", &[])], ten(EXACT)));
+    image.lead(2, u32::MAX);
     image
 }
 
