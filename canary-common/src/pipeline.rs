@@ -12,8 +12,8 @@ pub use self::{
 };
 use crate::{
     abi::{
-        Endpoint, Flow, FlowKey, FragmentKey, Group, Leaf, Node, Rule, ServiceKey, Settings, Split, Version, flow_state,
-        unhop,
+        Endpoint, Flow, FlowKey, FragmentKey, Group, Leaf, Node, Rule, ServiceKey, Settings, Split, Version,
+        flow_state, unhop,
     },
     packet::{Headers, Kind, UDP, parse, parse_fast, plain_ipv6, tcp},
     rewrite::{Frame, translate, translate_fragment, translate_icmp},

@@ -180,7 +180,7 @@ impl<K: Kernel> Agent<K> {
         for wake in wakes {
             match wake {
                 Wake::Stop => return Turn::Stop,
-                Wake::Source | Wake::Resync => stale = true,
+                Wake::Source | Wake::Network | Wake::Resync => stale = true,
                 Wake::Ask(question) => questions.push(question),
                 Wake::Edit(edit, author, reply) => {
                     let edited = self.edit(&edit, author);

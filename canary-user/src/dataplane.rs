@@ -3,6 +3,7 @@ mod address;
 mod attach;
 mod clsact;
 mod device;
+mod direct;
 mod error;
 mod filters;
 mod layout;
@@ -18,6 +19,7 @@ mod write;
 
 use std::{
     io,
+    mem::offset_of,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -29,6 +31,7 @@ use aya::{
 use canary_common::abi;
 
 pub use self::{
+    direct::Changes,
     error::DataplaneError,
     layout::LayoutError,
     maps::MapFailure,
@@ -39,8 +42,10 @@ pub use self::{
     },
 };
 use self::{
+    direct::{Direct, DirectError},
     layout::{Lowered, Names},
     maps::Maps,
+    tables::Tables,
 };
 use crate::state::State;
 
@@ -52,6 +57,9 @@ pub struct Dataplane {
     links: PathBuf,
     names: Names,
     attached: Vec<attach::Standing>,
+    /// Who says what leads straight to endpoints, if that is asked for.
+    direct: Option<Direct>,
+    wants_direct: bool,
     /// The last plan gave something up that a program may still be reading.
     grace_due: bool,
 }
@@ -119,7 +127,16 @@ impl Dataplane {
             direct_until: 0,
         };
         maps.settings.set(0, &ticks)?;
-        Ok(Self { ebpf, maps, links, names: Names::default(), attached: Vec::new(), grace_due: true })
+        Ok(Self {
+            ebpf,
+            maps,
+            links,
+            names: Names::default(),
+            attached: Vec::new(),
+            direct: None,
+            wants_direct: settings.direct,
+            grace_due: true,
+        })
     }
 
     /// Attaches to exactly these interfaces: adopts or replaces what is there, detaches what is no longer asked for. Says
@@ -149,9 +166,29 @@ impl Dataplane {
             self.grace_due = true;
         }
         self.names = names;
+        if self.wants_direct {
+            self.lead(&tables);
+        }
         let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
         let refused = refused.into_iter().map(Refused::from).collect();
         Ok(Applied { operations: ops.len(), micros, refused })
+    }
+
+    /// Says which devices lead straight to endpoints. If nobody knows, packets go by the stack.
+    fn lead(&mut self, tables: &Tables) {
+        let open = || Direct::open().map_err(DirectError::from);
+        let found = self.direct.take().map_or_else(open, Ok).and_then(|mut direct| {
+            direct.refresh(&mut self.maps, tables, now())?;
+            Ok(direct)
+        });
+        match found {
+            Ok(direct) => self.direct = Some(direct),
+            Err(error) => {
+                tracing::warn!("packets go by the stack, not straight to endpoints: {error}");
+                // Else it ends by itself.
+                let _ = self.maps.settings.publish(0, offset_of!(abi::Settings, direct_until), 0_u32);
+            }
+        }
     }
 
     /// What `apply` would do; writes nothing.

@@ -42,6 +42,7 @@ pub struct Agent {
     attach: Vec<String>,
     proxy: Vec<String>,
     manager: Option<Manager>,
+    direct: bool,
     canary: PathBuf,
 }
 
@@ -66,6 +67,7 @@ impl Agent {
             attach: vec![story.attach()],
             proxy: Vec::new(),
             manager: None,
+            direct: false,
             canary,
         })
     }
@@ -85,6 +87,11 @@ impl Agent {
     /// From the next start on it attaches here, each as `tc:front`, and nowhere else.
     pub fn attach_to(&mut self, places: &[&str]) {
         self.attach = places.iter().map(|place| (*place).to_owned()).collect();
+    }
+
+    /// From the next start on it puts clients' packets straight into the pods' namespaces.
+    pub fn go_direct(&mut self) {
+        self.direct = true;
     }
 
     /// From the next start on its proxy listens here.
@@ -136,6 +143,9 @@ impl Agent {
         command.arg("agent").arg("--config").arg(self.config());
         for attach in &self.attach {
             command.args(["--attach", attach]);
+        }
+        if self.direct {
+            command.arg("--direct");
         }
         for address in &self.proxy {
             command.args(["--proxy", address]);

@@ -19,6 +19,7 @@ fn settings(test: &str) -> Settings {
         pin: PathBuf::from(format!("/sys/fs/bpf/canary-test-{}-{test}", std::process::id())),
         capacity: Capacity { flows: 1_024, transient_flows: 1_024 },
         idle: IdleTimeouts::default(),
+        direct: false,
     }
 }
 

@@ -12,8 +12,8 @@ use std::{
 
 use crate::{
     abi::{
-        Addr, EVEN, Endpoint, Group, LEAF, Leaf, NONE, Node, Rule, Service, ServiceKey, Settings, Split, Version,
-        hop, mapped, range,
+        Addr, EVEN, Endpoint, Group, LEAF, Leaf, NONE, Node, Rule, Service, ServiceKey, Settings, Split, Version, hop,
+        mapped, range,
     },
     build::{Tree, name_hash, ring, ring_size, tree},
 };

@@ -125,7 +125,7 @@ impl Kernel for FakeKernel {
                     let counts = if index == 0 { counts } else { Counts::default() };
                     counters.endpoints.insert(
                         (id.clone(), name.clone(), endpoint),
-                        EndpointCounts { counts, drains_for_seconds: None },
+                        EndpointCounts { counts, drains_for_seconds: None, direct: None },
                     );
                 }
             }

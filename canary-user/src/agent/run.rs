@@ -30,7 +30,7 @@ use crate::{
         wake::{Handle, Wake},
     },
     api::{self, socket::SocketError},
-    dataplane::Dataplane,
+    dataplane::{Changes, Dataplane},
     source::directory::{Directory, SourceError},
     telemetry::{self, server::MetricsError, time},
 };
@@ -150,7 +150,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     ended: oneshot::Receiver<()>,
     tasks: Vec<JoinHandle<()>>,
-    endless: [JoinHandle<()>; 2],
+    endless: Vec<JoinHandle<()>>,
     proxy: Proxied,
     successor: oneshot::Receiver<Successor>,
     /// Fields are dropped in order: the sockets go while their lock is held.
@@ -232,6 +232,24 @@ impl Running {
                 }
             }
         });
+        let mut endless = vec![watching];
+        if settings.dataplane.direct {
+            let woken = handle.clone();
+            let mut changes = {
+                let _inside = runtime.enter();
+                Changes::listen().map_err(|source| RunError::Start { what: "to watch links and routes", source })?
+            };
+            endless.push(runtime.spawn(async move {
+                loop {
+                    changes.changed().await;
+                    // More of them come together mostly.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    if woken.wake(Wake::Network).is_err() {
+                        return;
+                    }
+                }
+            }));
+        }
         let router = api::router(handle.clone());
         let mut tasks = vec![runtime.spawn(api::socket::serve(listener, policy, router, stopped.clone()))];
         if let Some(listener) = metrics {
@@ -244,20 +262,8 @@ impl Running {
             }));
         }
         let (tell, successor) = oneshot::channel();
-        let meeting = runtime.spawn(proxied::meet_successor(door, copies, tell));
-        Ok(Self {
-            handle,
-            metrics: address,
-            notifier,
-            stop,
-            ended,
-            tasks,
-            endless: [watching, meeting],
-            proxy,
-            successor,
-            sockets,
-            locks,
-        })
+        endless.push(runtime.spawn(proxied::meet_successor(door, copies, tell)));
+        Ok(Self { handle, metrics: address, notifier, stop, ended, tasks, endless, proxy, successor, sockets, locks })
     }
 
     /// Ends the loop and the listeners and removes the socket. The data plane stays in place.

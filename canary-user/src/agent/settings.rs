@@ -50,6 +50,10 @@ pub struct Options {
     /// Serve Prometheus metrics at this address, such as 127.0.0.1:9464 [default: off].
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics: Option<SocketAddr>,
+    /// Put clients' packets straight into the network namespaces of endpoints that are behind a veth of this host, past its routing, packet
+    /// filters and egress programs; for interfaces with hook tc [default: the host routes them].
+    #[arg(long)]
+    pub direct: bool,
     /// Listen here for connections whose rules need the request (paths, headers, cookies) or the server name (SNI), such as
     /// 192.0.2.1:15001: an address of this host by which clients' answers can leave; may be repeated, for each address family [default: off].
     #[arg(long, value_name = "ADDR:PORT")]
@@ -156,6 +160,9 @@ pub enum SettingsError {
         "nothing to attach to: give --attach xdp:IFACE or --attach tc:IFACE, or `attach = [\"tc:IFACE\"]` in the file of --config-file"
     )]
     NoAttach,
+    /// No hook from which packets can be put elsewhere.
+    #[error("--direct is for interfaces with hook tc, and there is none: give --attach tc:IFACE, or leave it out")]
+    NothingDirect,
     /// Nobody can be sent there.
     #[error(
         "--proxy {address}: packets cannot be sent on to it; give an address of an interface, and a port, such as 192.0.2.1:15001"
@@ -219,6 +226,9 @@ impl Settings {
         if attach.is_empty() {
             return Err(SettingsError::NoAttach);
         }
+        if options.direct && attach.iter().all(|one| one.hook == Hook::Xdp) {
+            return Err(SettingsError::NothingDirect);
+        }
         for (index, one) in attach.iter().enumerate() {
             if attach.iter().take(index).any(|seen| seen.interface == one.interface) {
                 return Err(SettingsError::AttachTwice { interface: one.interface.clone() });
@@ -245,6 +255,7 @@ impl Settings {
                         idle.transient_seconds,
                     )?,
                 },
+                direct: options.direct,
             },
             state: options.state.unwrap_or_else(|| STATE.into()),
             socket: options.socket.unwrap_or_else(|| SOCKET.into()),
@@ -286,6 +297,7 @@ impl Options {
             proxy_body_seconds: self.proxy_body_seconds.or(other.proxy_body_seconds),
             proxy_drain_seconds: self.proxy_drain_seconds.or(other.proxy_drain_seconds),
             take_over: self.take_over || other.take_over,
+            direct: self.direct || other.direct,
             access_log: self.access_log.or(other.access_log),
             access_log_sample: self.access_log_sample.or(other.access_log_sample),
             log: self.log.or(other.log),

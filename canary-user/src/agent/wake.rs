@@ -22,6 +22,8 @@ pub type Reply<T> = oneshot::Sender<T>;
 pub enum Wake {
     /// Something changed in the directory.
     Source,
+    /// Links or routes of this host changed.
+    Network,
     /// SIGHUP, or `POST /v1/resync`.
     Resync,
     /// Somebody wants to change objects.

@@ -197,6 +197,7 @@ pub fn endpoints(view: &View, counters: &Counters) -> Vec<EndpointV1> {
                     weight,
                     state: "active".into(),
                     drains_for_seconds: None,
+                    direct: counts.and_then(|counts| counts.direct.clone()),
                     counts: counts.map(|counts| CountsV1::from(&counts.counts)).unwrap_or_default(),
                 });
             }
@@ -210,6 +211,7 @@ pub fn endpoints(view: &View, counters: &Counters) -> Vec<EndpointV1> {
             weight: 0,
             state: "draining".into(),
             drains_for_seconds: counts.drains_for_seconds,
+            direct: counts.direct.clone(),
             counts: CountsV1::from(&counts.counts),
         },
     ));

@@ -250,6 +250,8 @@ pub struct EndpointV1 {
     pub state: String,
     /// Seconds until the remaining flows end.
     pub drains_for_seconds: Option<u32>,
+    /// Device by which clients' packets go straight to it, past the host's stack.
+    pub direct: Option<String>,
     /// Counters.
     #[serde(flatten)]
     pub counts: CountsV1,

@@ -96,7 +96,7 @@ impl Row for EndpointV1 {
     fn titles(wide: bool) -> Vec<&'static str> {
         let mut titles = vec!["SERVICE", "VERSION", "ENDPOINT", "STATE", "FLOWS"];
         if wide {
-            titles.extend(["WEIGHT", "PACKETS-IN", "BYTES-IN", "PACKETS-OUT", "BYTES-OUT"]);
+            titles.extend(["WEIGHT", "PACKETS-IN", "BYTES-IN", "PACKETS-OUT", "BYTES-OUT", "DIRECT"]);
         }
         titles
     }
@@ -119,6 +119,7 @@ impl Row for EndpointV1 {
                 [counts.packets_in, counts.bytes_in, counts.packets_out, counts.bytes_out]
                     .map(|count| Cell::from(count.to_string())),
             );
+            cells.push(self.direct.clone().unwrap_or_else(|| "-".into()).into());
         }
         cells
     }

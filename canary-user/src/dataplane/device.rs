@@ -9,6 +9,12 @@ pub(crate) fn index(interface: &str) -> Option<u32> {
     (index != 0).then_some(index)
 }
 
+/// Name of the interface with an index in this network namespace.
+pub(crate) fn name(index: u32) -> Option<String> {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None).ok()?;
+    rustix::net::netdevice::index_to_name(socket, index).ok()
+}
+
 /// Names of the interfaces in this network namespace; none when /proc is not there.
 pub(crate) fn names() -> Vec<String> {
     // Of this thread, whose namespace need not be that of the process; two lines of headings.

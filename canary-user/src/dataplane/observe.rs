@@ -6,7 +6,7 @@ use canary_common::{
 };
 
 use super::{
-    Counters, Counts, EndpointCounts, FlowRecord, SplitCounts, address,
+    Counters, Counts, EndpointCounts, FlowRecord, SplitCounts, address, device,
     layout::Names,
     maps::{MapFailure, Maps},
     tables::{ServiceSlot, Tables, VersionSlot},
@@ -100,6 +100,7 @@ impl Maps {
     /// All counters, under the names of the last plan.
     pub(crate) fn counters(&self, names: &Names, now: u32) -> Result<Counters, MapFailure> {
         let mut counters = Counters::default();
+        let direct = now < self.settings.get(0)?.direct_until;
         for (&slot, (id, version)) in &names.versions {
             let counts = total(&self.version_counts, "VERSION_COUNTS", slot)?;
             counters.versions.insert((id.clone(), version.clone()), counts);
@@ -113,7 +114,8 @@ impl Maps {
             let addr = address::socket(endpoint.addr_be, endpoint.port_be);
             let drains_for_seconds = (endpoint.drain_by != 0).then(|| seconds(endpoint.drain_by - now));
             let counts = total(&self.endpoint_counts, "ENDPOINT_COUNTS", slot)?;
-            let it = EndpointCounts { counts, drains_for_seconds };
+            let device = abi::unhop(self.hops.get(slot)?, endpoint.generation).filter(|_| direct);
+            let it = EndpointCounts { counts, drains_for_seconds, direct: device.and_then(device::name) };
             counters.endpoints.insert((id.clone(), version.clone(), addr), it);
         }
         for (&slot, (id, rule)) in &names.splits {

@@ -84,6 +84,8 @@ pub struct Settings {
     pub capacity: Capacity,
     /// Idle times.
     pub idle: IdleTimeouts,
+    /// Clients' packets go straight to endpoints behind a veth, past the stack.
+    pub direct: bool,
 }
 
 /// Flows, packets and bytes. `in` is from clients to endpoints, `out` the way back.
@@ -128,13 +130,15 @@ pub struct Counters {
 }
 
 /// Counters of one endpoint and its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EndpointCounts {
     /// Flows, packets, bytes.
     #[serde(flatten)]
     pub counts: Counts,
     /// Seconds until its remaining flows end; `None` while it gets new ones.
     pub drains_for_seconds: Option<u32>,
+    /// The device by which clients' packets go straight to it, past the stack.
+    pub direct: Option<String>,
 }
 
 /// One entry of the flow table.

@@ -30,6 +30,7 @@ fn main() -> anyhow::Result<()> {
         pin: arguments.pin,
         capacity: Capacity { flows: arguments.flows, transient_flows: arguments.flows },
         idle: IdleTimeouts::default(),
+        direct: false,
     };
     let mut dataplane = Dataplane::open(&settings)?;
     let choosing = if arguments.keyed { Choosing::KeyedFlow } else { Choosing::Exact };

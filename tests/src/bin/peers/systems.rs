@@ -45,26 +45,29 @@ pub(crate) enum Kind {
     Nginx,
     /// Envoy, Istio's proxy
     Envoy,
+    /// canary, which puts clients' packets straight into the pods
+    CanaryDirect,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Direct, Self::Nftables, Self::Canary, Self::Haproxy, Self::Nginx, Self::Envoy];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Direct, Self::Nftables, Self::Canary, Self::CanaryDirect, Self::Haproxy, Self::Nginx, Self::Envoy];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Nftables => "nftables",
             Self::Canary => "canary",
+            Self::CanaryDirect => "canary --direct",
             Self::Haproxy => "HAProxy",
             Self::Nginx => "nginx",
             Self::Envoy => "Envoy",
         }
     }
 
-    /// Nobody between, and packets only: no cookies.
+    /// Nobody between, and packets only: no cookies. Proxied, canary is the same with and without shortcuts.
     pub(crate) fn can(self, work: Work) -> bool {
-        !work.is_focused() || !matches!(self, Self::Direct | Self::Nftables)
+        !work.is_focused() || !matches!(self, Self::Direct | Self::Nftables | Self::CanaryDirect)
     }
 }
 
@@ -105,8 +108,8 @@ impl System {
         let mut agent = None;
         let peer = match kind {
             Kind::Direct => None,
-            Kind::Canary => {
-                agent = Some(on(NODE_CPU, || canary(topology))?);
+            Kind::Canary | Kind::CanaryDirect => {
+                agent = Some(on(NODE_CPU, || canary(topology, kind == Kind::CanaryDirect))?);
                 None
             }
             Kind::Nftables => {
@@ -132,7 +135,7 @@ impl System {
     pub(crate) fn target(&self, work: Work) -> SocketAddr {
         match self.kind {
             Kind::Direct => self.direct,
-            Kind::Canary => vip(false),
+            Kind::Canary | Kind::CanaryDirect => vip(false),
             _ => SocketAddr::from(([10, 0, 0, 1], if work.is_focused() { 8081 } else { 8080 })),
         }
     }
@@ -219,8 +222,11 @@ impl System {
     }
 }
 
-fn canary(topology: &Topology) -> Result<Agent> {
+fn canary(topology: &Topology, direct: bool) -> Result<Agent> {
     let mut agent = Agent::new(&topology.story)?;
+    if direct {
+        agent.go_direct();
+    }
     agent.listen_at(&["10.0.0.1:15001"]);
     write_service(&agent.config(), Weights { v1: 90, v2: 10 }, &Extras::default())?;
     write_endpoints(&agent.config(), &topology.story.endpoints())?;
