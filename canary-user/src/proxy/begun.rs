@@ -2,6 +2,7 @@
 //! to it in small pieces goes out together.
 use std::{
     cell::RefCell,
+    future::poll_fn,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -41,18 +42,16 @@ impl Begun {
 
     /// Waits for bytes and reads them; false at the end of the stream.
     pub(super) async fn more(&mut self) -> io::Result<bool> {
-        loop {
-            self.stream.readable().await?;
-            let read = ROOM.with_borrow_mut(|room| {
-                let len = self.stream.try_read(room)?;
-                self.first.extend_from_slice(room.get(..len).unwrap_or_default());
-                Ok(len > 0)
-            });
-            match read {
-                Err(error) if is_pending(&error) => {}
-                read => return read,
-            }
-        }
+        poll_fn(|cx| {
+            ROOM.with_borrow_mut(|room| {
+                let mut room = ReadBuf::new(room);
+                // Not `try_read`: this one knows that after less than there is room for, there is no more.
+                ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room))?;
+                self.first.extend_from_slice(room.filled());
+                Poll::Ready(Ok(!room.filled().is_empty()))
+            })
+        })
+        .await
     }
 
     /// Makes the end of the connection a reset: what the client has not taken is thrown away.

@@ -105,10 +105,11 @@ pub async fn serve(
     loop {
         tokio::select! {
             came = door.next() => host.welcome(came, &mut connections).await,
-            Some(_) = connections.join_next() => {}
             _ = sweep.tick() => host.pool.sweep(),
             () = stopped(&mut stop) => break,
         }
+        // Here, and not as a branch of its own: nobody needs to be woken for each connection that ends.
+        while connections.try_join_next().is_some() {}
     }
     host.part(door, connections).await;
 }
@@ -180,12 +181,13 @@ impl<F: Fn(SocketAddr, SocketAddr) -> Option<SocketAddr>> Host<F> {
             limited: self.limited.clone(),
         });
         let (stop, settings, limited) = (self.stop.clone(), self.settings, self.limited.clone());
-        connections.spawn(async move {
+        // Boxed: a task is moved several times before it runs, and once more when it has ended.
+        connections.spawn(Box::pin(async move {
             let _place = place;
             if let Err(error) = converse(stream, connection, stop, settings, limited).await {
                 tracing::debug!(%error, %client, "connection ended badly");
             }
-        });
+        }));
     }
 }
 
