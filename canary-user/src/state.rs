@@ -10,11 +10,13 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+mod filled;
 mod http;
 mod policy;
 mod tls;
 mod traffic;
 
+pub use filled::{End, Part, Piece, Side, parts};
 pub use http::{
     EndpointHttp, Follows, HeaderChanges, HeaderOperations, Http, HttpAction, HttpDestination, HttpRoute, HttpRule,
     Redirect, RequestMatch, Rewrite, RewritePart, Splitting, Text, UriRegexRewrite,

@@ -8,10 +8,10 @@ use std::{
 };
 
 use hyper::{
-    Method, Request, Response, StatusCode, Uri, Version,
+    Method, Request, Response, StatusCode, Version,
     body::{Bytes, Incoming},
-    header::{CONNECTION, EXPECT, HOST, HeaderMap, HeaderValue, SET_COOKIE},
-    http::{request::Parts, uri::PathAndQuery},
+    header::{CONNECTION, HeaderValue, SET_COOKIE},
+    http::uri::PathAndQuery,
 };
 use tokio::{sync::watch, time::sleep_until};
 
@@ -19,17 +19,15 @@ use super::{
     Flag,
     body::Body,
     cors::Verdict,
-    endpoint::Picked,
+    filled::Facts,
     headers,
     limited::{Limited, Reason},
-    matching,
     matching::Matched,
-    mirror,
+    mirror, outgoing,
     own::{self, Flags},
     rate::Rate,
     retry::Attempts,
     rule::{Action, Destination, Ends, Route, Rule},
-    server::HEADERS,
     table::{RouteTable, Service},
     target,
     telemetry::{Arrival, Record, request_id},
@@ -38,7 +36,6 @@ use super::{
     view::RequestView,
     wire::Control,
 };
-use crate::state::EndpointHttp;
 
 /// A client's connection, as its requests see it.
 #[derive(Debug)]
@@ -110,7 +107,7 @@ impl Connection {
         };
         let unmatched = |arrival: Arrival, answer| (counted(arrival.on(service.unmatched.clone()), answer), true);
         let (mut parts, body) = request.into_parts();
-        let authority = match authority(&mut parts, frontend) {
+        let authority = match outgoing::authority(&mut parts, frontend) {
             Ok(authority) => authority,
             Err(status) => return unmatched(arrival, (own::plain(status, Bytes::new()), Flags::NONE)),
         };
@@ -166,10 +163,15 @@ impl Connection {
         request: Request<Incoming>,
         arrival: Arrival,
     ) -> Response<Body> {
+        let asked = request.version();
+        let change = |answer: &mut Response<Body>| {
+            let facts = Facts::of_answer(ends, asked, answer.status());
+            rule.headers.response.apply(answer.headers_mut(), &facts);
+        };
         match &rule.action {
             Action::Answer { status, body, tally } => {
                 let mut answer = own::plain(*status, body.clone());
-                rule.headers.response.apply(answer.headers_mut());
+                change(&mut answer);
                 counted(arrival.on(tally.clone()), (answer, Flags::NONE))
             }
             Action::Redirect { status, to, tally } => {
@@ -177,7 +179,7 @@ impl Connection {
                     Some(location) => own::redirect(*status, location),
                     None => own::plain(StatusCode::BAD_REQUEST, Bytes::new()),
                 };
-                rule.headers.response.apply(answer.headers_mut());
+                change(&mut answer);
                 counted(arrival.on(tally.clone()), (answer, Flags::NONE))
             }
             Action::Route(route) => {
@@ -192,8 +194,8 @@ impl Connection {
                 {
                     return record.answered(answer, Flag::FI.into());
                 }
-                let way = Way { rule, route, destination, matched, received };
-                let outcome = self.forward(service, ends, &way, authority, request, &mut record).await;
+                let way = Way { rule, route, destination, matched, ends, asked, received };
+                let outcome = self.forward(service, &way, authority, request, &mut record).await;
                 counted(record, outcome)
             }
         }
@@ -202,20 +204,19 @@ impl Connection {
     async fn forward(
         &self,
         service: &Service,
-        ends: Ends,
         way: &Way<'_>,
         authority: &str,
         mut request: Request<Incoming>,
         record: &mut Record,
     ) -> Outcome {
         let Some(endpoints) = service.version(&way.destination.version) else { return failed(Flag::NC) };
-        let picked = endpoints.pick(|| (view(&request, authority, ends), ends));
+        let picked = endpoints.pick(|| (view(&request, authority, way.ends), way.ends));
         let Some(picked) = picked else { return failed(Flag::UH) };
         let upgrade = headers::upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11);
         let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
-        let version = spoken_to(service, &picked, &request, upgrade.is_some());
+        let version = outgoing::spoken_to(service, &picked, &request, upgrade.is_some());
         let (parts, body) = request.into_parts();
-        let Some(mut head) = outgoing(parts, ends, way, authority, version) else {
+        let Some(mut head) = outgoing::head(parts, way, authority, version) else {
             return (own::plain(StatusCode::BAD_REQUEST, Bytes::new()), Flags::NONE);
         };
         if let Some(protocol) = upgrade {
@@ -254,20 +255,20 @@ impl Connection {
         }
         let mut answer = match sent.sent {
             Ok(answer) => answer,
-            Err(why) => return unanswered(&why, sent.endpoint, ends.client, sent.exhausted),
+            Err(why) => return unanswered(&why, sent.endpoint, way.ends.client, sent.exhausted),
         };
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(client) = client else { return failed(Flag::UC) }; // Nobody asked for it.
             let protocol = headers::upgrade(answer.headers());
             self.control.raw();
             self.tunnel.open(client, hyper::upgrade::on(&mut answer));
-            way.change(answer.headers_mut());
+            way.change(&mut answer);
             if let Some(protocol) = protocol {
                 headers::restore_upgrade(answer.headers_mut(), protocol);
             }
             return (answer, Flags::NONE);
         }
-        way.change(answer.headers_mut());
+        way.change(&mut answer);
         if let Some(cookie) = picked.cookie.as_deref() {
             answer.headers_mut().append(SET_COOKIE, cookie.clone());
         }
@@ -288,21 +289,25 @@ fn view<'a>(request: &'a Request<Incoming>, authority: &'a str, ends: Ends) -> R
 }
 
 /// What a request's rule and choice came to.
-struct Way<'a> {
-    rule: &'a Rule,
-    route: &'a Route,
-    destination: &'a Destination,
-    matched: Matched,
+pub(super) struct Way<'a> {
+    pub(super) rule: &'a Rule,
+    pub(super) route: &'a Route,
+    pub(super) destination: &'a Destination,
+    pub(super) matched: Matched,
+    pub(super) ends: Ends,
+    /// The client's version of HTTP.
+    pub(super) asked: Version,
     /// Counts the bytes of the request's body, if nobody knows them yet.
     received: Option<Arc<AtomicU64>>,
 }
 
 impl Way<'_> {
     /// Changes the headers of an answer, the destination's first: where both set the same, the rule's hold, as in Envoy.
-    fn change(&self, answer: &mut HeaderMap) {
-        headers::strip_hop_by_hop(answer);
-        self.destination.headers.response.apply(answer);
-        self.rule.headers.response.apply(answer);
+    fn change(&self, answer: &mut Response<Body>) {
+        headers::strip_hop_by_hop(answer.headers_mut());
+        let facts = Facts::of_answer(self.ends, self.asked, answer.status());
+        self.destination.headers.response.apply(answer.headers_mut(), &facts);
+        self.rule.headers.response.apply(answer.headers_mut(), &facts);
     }
 }
 
@@ -340,72 +345,4 @@ fn failed(flag: Flag) -> Outcome {
 
 fn counted(record: Record, (answer, flags): Outcome) -> Response<Body> {
     record.answered(answer, flags)
-}
-
-/// The authority of a request. `Host` is taken out: an address in the request line is the one that counts (RFC 9112 §3.2.2).
-fn authority(parts: &mut Parts, frontend: SocketAddr) -> Result<String, StatusCode> {
-    if parts.headers.len() > HEADERS {
-        return Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
-    }
-    let hosts = parts.headers.get_all(HOST).iter().count();
-    if hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11) {
-        return Err(StatusCode::BAD_REQUEST);
-    }
-    let host = parts.headers.remove(HOST);
-    if let Some(authority) = parts.uri.authority() {
-        return Ok(authority.as_str().to_owned());
-    }
-    match host {
-        Some(host) => host.to_str().map(str::to_owned).map_err(|_| StatusCode::BAD_REQUEST),
-        None if parts.version == Version::HTTP_2 => Err(StatusCode::BAD_REQUEST),
-        None => Ok(frontend.to_string()), // HTTP/1.0 need not say it.
-    }
-}
-
-/// The version of HTTP that an endpoint is spoken to in. What changes the protocol needs HTTP/1.1, and gRPC HTTP/2,
-/// whatever the port declares.
-fn spoken_to(service: &Service, to: &Picked, request: &Request<Incoming>, upgrades: bool) -> Version {
-    let mine = if request.version() == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 };
-    let as_client = to.chosen.as_ref().is_some_and(|chosen| chosen.group.usage.limits.as_client);
-    match service.endpoint_http {
-        EndpointHttp::Http1 if !as_client && !headers::is_grpc(request.headers()) => Version::HTTP_11,
-        EndpointHttp::Http2 if !as_client && !upgrades => Version::HTTP_2,
-        _ => mine,
-    }
-}
-
-/// The head as the endpoint gets it; `None` when what is put in makes no address.
-fn outgoing(mut parts: Parts, ends: Ends, way: &Way<'_>, authority: &str, version: Version) -> Option<Parts> {
-    headers::strip_hop_by_hop(&mut parts.headers);
-    // The client is told to continue when its body is asked for.
-    parts.headers.remove(EXPECT);
-    headers::forwarded(&mut parts.headers, ends.client.ip(), parts.uri.scheme_str().unwrap_or("http"));
-    let changes = [&way.destination.headers.request, &way.rule.headers.request];
-    for change in changes {
-        change.apply(&mut parts.headers);
-    }
-    let set = changes.iter().rev().find_map(|change| change.authority());
-    let authority = match set.or(way.route.authority.as_ref()) {
-        Some(replacement) => replacement.clone(),
-        None => HeaderValue::from_str(authority).ok()?,
-    };
-    let same = parts.uri.path_and_query();
-    let target = same.map_or("/", PathAndQuery::as_str);
-    let path = match (&way.route.uri, &way.route.uri_regex, same) {
-        (Some(uri), _, _) => matching::rewritten(target, way.matched, uri).parse().ok()?,
-        (None, Some(regex), _) => regex.apply(target)?.parse().ok()?,
-        (None, None, Some(same)) => same.clone(),
-        (None, None, None) => PathAndQuery::from_static("/"),
-    };
-    let mut uri = Uri::builder().path_and_query(path);
-    if version == Version::HTTP_2 {
-        // Pseudo headers come from here. Endpoints are spoken to in the clear.
-        uri = uri.scheme("http").authority(authority.as_bytes());
-    } else {
-        parts.headers.insert(HOST, authority);
-        headers::join_cookies(&mut parts.headers);
-    }
-    parts.version = version;
-    parts.uri = uri.build().ok()?;
-    Some(parts)
 }

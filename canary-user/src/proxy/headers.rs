@@ -6,7 +6,8 @@ use hyper::{
     header::{CONNECTION, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE},
 };
 
-use crate::state::HeaderOperations;
+use super::filled::{Facts, Value};
+use crate::state::{HeaderOperations, Side};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -18,17 +19,21 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 #[derive(Debug, Default)]
 pub struct CompiledOperations {
     remove: Vec<HeaderName>,
-    set: Vec<(HeaderName, HeaderValue)>,
-    add: Vec<(HeaderName, HeaderValue)>,
+    set: Vec<(HeaderName, Value)>,
+    add: Vec<(HeaderName, Value)>,
     authority: Option<HeaderValue>,
 }
 
 impl CompiledOperations {
-    /// Compiles operations.
+    /// Compiles operations on the headers of a request or an answer.
     #[must_use]
-    pub fn new(of: &HeaderOperations) -> Self {
-        let pair = |(name, value): (&String, &String)| Some((name.parse().ok()?, value.parse().ok()?));
-        let authority = of.set.iter().find(|(name, _)| is_authority(name)).and_then(|(_, value)| value.parse().ok());
+    pub fn new(of: &HeaderOperations, side: Side) -> Self {
+        let pair = |(name, value): (&String, &String)| Some((name.parse().ok()?, Value::new(value, side)?));
+        let authority = of.set.iter().find(|(name, _)| is_authority(name));
+        let authority = authority.and_then(|(_, value)| match Value::new(value, side)? {
+            Value::Plain(value) => Some(value),
+            Value::Filled(_) => None,
+        });
         Self {
             // Without a host there is no request.
             remove: of.remove.iter().filter(|name| !is_authority(name)).filter_map(|name| name.parse().ok()).collect(),
@@ -39,15 +44,19 @@ impl CompiledOperations {
     }
 
     /// Removes, then sets, then adds.
-    pub fn apply(&self, headers: &mut HeaderMap) {
+    pub fn apply(&self, headers: &mut HeaderMap, facts: &Facts<'_>) {
         for name in &self.remove {
             headers.remove(name);
         }
         for (name, value) in &self.set {
-            headers.insert(name, value.clone());
+            if let Some(value) = value.of(headers, facts) {
+                headers.insert(name, value);
+            }
         }
         for (name, value) in &self.add {
-            headers.append(name, value.clone());
+            if let Some(value) = value.of(headers, facts) {
+                headers.append(name, value);
+            }
         }
     }
 

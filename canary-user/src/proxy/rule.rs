@@ -29,7 +29,7 @@ use super::{
     view::RequestView,
 };
 use crate::state::{
-    Choosing, DeadVersion, HeaderChanges, HttpAction, HttpRoute, HttpRule, Redirect, Service, ServiceId,
+    Choosing, DeadVersion, HeaderChanges, HttpAction, HttpRoute, HttpRule, Redirect, Service, ServiceId, Side,
 };
 
 /// A rule that is compiled. Shared between tables as long as it stays the same.
@@ -197,7 +197,10 @@ fn effective(service: &Service, rule: &HttpRule) -> Vec<u32> {
 
 impl Changes {
     fn new(of: &HeaderChanges) -> Self {
-        Self { request: CompiledOperations::new(&of.request), response: CompiledOperations::new(&of.response) }
+        Self {
+            request: CompiledOperations::new(&of.request, Side::Request),
+            response: CompiledOperations::new(&of.response, Side::Response),
+        }
     }
 }
 

@@ -107,7 +107,7 @@ pub struct HeaderChanges {
     pub response: HeaderOperations,
 }
 
-/// Removed first, then set, then added.
+/// Removed first, then set, then added. Values are in the format of [`super::parts`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeaderOperations {
     /// Names.

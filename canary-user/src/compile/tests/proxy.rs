@@ -291,7 +291,7 @@ fn what_the_proxy_does_is_reported_only_where_there_is_none() {
         ("retries: {attempts: 3, retryOn: 'retriable-headers,5xx'}", "retries.retryOn"),
         ("fault: {delay: {fixedDelay: 5s}}", "fault.delay"),
         ("corsPolicy: {allowOrigin: ['*'], allowAll: true}", "corsPolicy.allowAll"),
-        ("headers: {request: {set: {a: '%REQ(b)%', c: d}}}", "headers.request.set.a"),
+        ("headers: {request: {set: {a: '%START_TIME%', c: d}}}", "headers.request.set.a"),
     ];
     for (extra, field) in cases {
         let compiled = with_rules(&format!("{{match: [{{uri: {{exact: /a}}}}], V2, {extra}}}, {{V1}}"), &[]);

@@ -7,7 +7,7 @@ use crate::{
         problem::{Faults, Problem},
         raw,
     },
-    state::{HeaderChanges, HeaderOperations},
+    state::{HeaderChanges, HeaderOperations, Part, Side, parts},
 };
 
 /// Istio's names for claims of a token. No request that comes here has such a header.
@@ -68,10 +68,12 @@ pub(super) fn read_changes(
                     not_followed.push(NotFollowed { field: below, why: "an answer has no host" });
                     continue;
                 }
-                let Some(value) = plain(&value) else {
-                    not_followed.push(NotFollowed { field: below, why: "canary fills nothing in for `%…%`" });
+                let way = if side == "request" { Side::Request } else { Side::Response };
+                if parts(&value, way).is_none_or(|parts| read == "host" && !is_plain(&parts)) {
+                    not_followed
+                        .push(NotFollowed { field: below, why: "canary does not fill in what its `%…%` asks for" });
                     continue;
-                };
+                }
                 if pairs.insert(read, value).is_some() {
                     faults.push(whole, Problem::Duplicate { value: name });
                 }
@@ -106,12 +108,7 @@ pub(super) fn check_target(uri: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The value with `%%` as `%`, as Envoy has it; `None` when there is something that Envoy would fill in.
-fn plain(value: &str) -> Option<String> {
-    let mut parts = value.split("%%");
-    if parts.clone().any(|part| part.contains('%')) {
-        return None;
-    }
-    let first = parts.next().unwrap_or_default().to_owned();
-    Some(parts.fold(first, |text, part| text + "%" + part))
+/// Whether a value is the same for every message.
+fn is_plain(parts: &[Part]) -> bool {
+    parts.iter().all(|part| matches!(part, Part::Text(_)))
 }

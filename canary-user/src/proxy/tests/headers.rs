@@ -1,15 +1,17 @@
 //! Changes of headers, and those that end at each hop.
 use std::collections::BTreeMap;
 
-use hyper::{HeaderMap, header::HeaderName};
+use hyper::{HeaderMap, StatusCode, Version, header::HeaderName};
 
 use crate::{
     proxy::{
+        filled::Facts,
         headers::{CompiledOperations, forwarded, strip_hop_by_hop, upgrade},
+        rule::Ends,
         target::location,
         view::RequestView,
     },
-    state::{HeaderOperations, Redirect},
+    state::{HeaderOperations, Redirect, Side},
 };
 
 fn map(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -26,16 +28,52 @@ fn operations_remove_then_set_then_add() {
     let pairs = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
         pairs.iter().map(|&(name, value)| (name.into(), value.into())).collect()
     };
-    let operations = CompiledOperations::new(&HeaderOperations {
+    let operations = HeaderOperations {
         remove: vec!["gone".into(), "again".into(), "host".into()],
         set: pairs(&[("set", "1"), ("again", "2"), ("bad name", "x"), (":authority", "other")]),
-        add: pairs(&[("set", "3"), ("bad", "\n")]),
-    });
+        add: pairs(&[("set", "3"), ("bad", "\n"), ("bad", "50%")]),
+    };
+    let operations = CompiledOperations::new(&operations, Side::Request);
     let mut headers = map(&[("gone", "1"), ("again", "1"), ("set", "0"), ("set", "00"), ("kept", "1")]);
-    operations.apply(&mut headers);
+    operations.apply(&mut headers, &Facts::of_request(ends(), Version::HTTP_11, &[]));
     let wanted = map(&[("again", "2"), ("set", "1"), ("set", "3"), ("kept", "1")]);
     assert_eq!(headers, wanted);
     assert_eq!(operations.authority().unwrap(), "other");
+}
+
+fn ends() -> Ends {
+    Ends { client: "192.0.2.1:40000".parse().unwrap(), frontend: "[2001:db8::1]:80".parse().unwrap() }
+}
+
+#[test]
+fn values_are_filled_in_from_the_message_and_its_connection() {
+    let fill = |side, value: &str| {
+        let set = [("x".to_owned(), value.to_owned())].into();
+        let operations = CompiledOperations::new(&HeaderOperations { set, ..HeaderOperations::default() }, side);
+        let mut headers = map(&[("x", "before"), ("user", "ada"), ("user", "eve")]);
+        let pseudo = [(":path", "/hello?a=b"), (":authority", "web")];
+        let facts = match side {
+            Side::Request => Facts::of_request(ends(), Version::HTTP_2, &pseudo),
+            Side::Response => Facts::of_answer(ends(), Version::HTTP_11, StatusCode::NOT_FOUND),
+        };
+        operations.apply(&mut headers, &facts);
+        headers["x"].to_str().unwrap().to_owned()
+    };
+    for (side, value, expected) in [
+        (Side::Request, "100%%", "100%"),
+        (Side::Request, "%DOWNSTREAM_REMOTE_ADDRESS%", "192.0.2.1:40000"),
+        (Side::Request, "for=%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%;%PROTOCOL%", "for=192.0.2.1;HTTP/2"),
+        (Side::Request, "%DOWNSTREAM_LOCAL_ADDRESS%", "[2001:db8::1]:80"),
+        (Side::Request, "%DOWNSTREAM_LOCAL_PORT%", "80"),
+        (Side::Request, "%REQ(User)%", "ada"),
+        (Side::Request, "%REQ(none?USER):2%!", "ad!"),
+        (Side::Request, "%REQ(:authority)%%REQ(:path)%", "web/hello?a=b"),
+        (Side::Request, "%REQ(none)%", "before"), // Nothing to set.
+        (Side::Response, "%RESPONSE_CODE% by %RESP(user)%", "404 by ada"),
+        (Side::Response, "%RESP(:path)%", "before"),
+    ] {
+        assert_eq!(fill(side, value), expected, "{value}");
+    }
 }
 
 #[test]
