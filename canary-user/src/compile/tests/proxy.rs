@@ -157,7 +157,7 @@ fn every_action_and_change() {
         ("V2, timeout: 0s", "{v2:1}"),
         (
             "V2, headers: {request: {set: {Host: a, B: '5%%'}, add: {c: d}, remove: [E]}, response: {remove: [server]}}",
-            "{v2:1} >-e >b=5% >host=a >+c=d <-server",
+            "{v2:1} >-e >b=5%% >host=a >+c=d <-server",
         ),
         ("route: [{destination: {host: reviews, subset: v2}, headers: {request: {set: {a: b}}}}]", "{v2:1 >a=b}"),
         (
