@@ -257,13 +257,10 @@ pub fn parse_fast<P: Packet + ?Sized>(packet: &P) -> Option<Headers> {
 /// Is this IPv6 without tags and extension headers, whose headers are all within reach?
 #[inline(always)]
 pub fn plain_ipv6<P: Packet + ?Sized>(packet: &P) -> bool {
-    let Some(ethernet) = packet.read::<Ethernet>(0) else { return false };
-    if ethernet.kind_be != ETHERTYPE_IPV6 {
-        return false;
-    }
-    let Some(ip) = packet.read::<Ipv6>(ETHERNET) else { return false };
-    // TCP's header is the longer one: a short UDP packet is gathered to no purpose.
-    matches!(ip.next, TCP | UDP) && packet.read::<Tcp>(ETHERNET + size_of::<Ipv6>()).is_some()
+    packet.read(0).is_some_and(|ethernet: Ethernet| ethernet.kind_be == ETHERTYPE_IPV6)
+        && packet.read(ETHERNET).is_some_and(|ip: Ipv6| matches!(ip.next, TCP | UDP))
+        // TCP's header is the longer one: a short UDP packet is gathered to no purpose.
+        && packet.read::<Tcp>(ETHERNET + size_of::<Ipv6>()).is_some()
 }
 
 #[inline(always)]

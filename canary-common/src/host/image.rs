@@ -233,9 +233,8 @@ impl Image {
 
     /// Puts every `n`-th endpoint behind a device, number 100 and its slot, until a tick.
     pub fn lead(&mut self, n: usize, until: u32) {
-        let device = |(slot, endpoint): (u32, &Endpoint)| match (slot as usize).is_multiple_of(n) {
-            true => hop(100 + slot, endpoint.generation),
-            false => 0,
+        let device = |(slot, endpoint): (u32, &Endpoint)| {
+            if (slot as usize).is_multiple_of(n) { hop(100 + slot, endpoint.generation) } else { 0 }
         };
         self.hops = (0..).zip(&self.endpoints).map(device).collect();
         self.settings.direct_until = until;
