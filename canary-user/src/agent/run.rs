@@ -241,9 +241,10 @@ impl Running {
             };
             endless.push(runtime.spawn(async move {
                 loop {
-                    changes.changed().await;
-                    // More of them come together mostly.
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    if let Err(error) = changes.changed().await {
+                        tracing::error!(%error, "cannot watch links and routes; they are looked at every 30 s all the same");
+                        tokio::time::sleep(Duration::from_secs(30)).await;
+                    }
                     if woken.wake(Wake::Network).is_err() {
                         return;
                     }

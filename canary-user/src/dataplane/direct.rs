@@ -8,6 +8,7 @@ use std::{
     io,
     mem::offset_of,
     net::IpAddr,
+    time::Duration,
 };
 
 use canary_common::abi::{self, Endpoint};
@@ -30,6 +31,9 @@ use super::{
 const LASTS: u32 = 64;
 /// Groups of linux/rtnetlink.h that are told what matters here: links, routes, and rules, of IPv4 and of IPv6.
 const GROUPS: [u32; 5] = [1, 7, 11, 8, 19];
+/// Room for the beginning of a message that is not read.
+const MESSAGE: usize = 1 << 10;
+const TOGETHER: Duration = Duration::from_millis(20);
 /// What the kernel says where it would not send anything.
 const NO_WAY: [Option<i32>; 4] =
     [Some(libc::ENETUNREACH), Some(libc::EHOSTUNREACH), Some(libc::EACCES), Some(libc::EINVAL)];
@@ -94,7 +98,7 @@ impl Direct {
     fn has_changed(&self) -> bool {
         let mut changed = false;
         loop {
-            match self.told.recv(&mut Vec::with_capacity(1 << 10), 0) {
+            match self.told.recv(&mut Vec::with_capacity(MESSAGE), 0) {
                 Ok(_) => changed = true,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return changed,
                 // ENOBUFS: there was too much to tell.
@@ -221,9 +225,17 @@ impl Changes {
         Ok(Self(socket))
     }
 
-    /// Waits for a change.
-    pub async fn changed(&mut self) {
-        // Of an error (ENOBUFS: too much to tell) it is known only that there was something.
-        let _ = self.0.recv(&mut Vec::with_capacity(1 << 10)).await;
+    /// Waits for changes, and a moment longer: mostly they come together.
+    ///
+    /// # Errors
+    /// When the socket is of no use any more.
+    pub async fn changed(&mut self) -> io::Result<()> {
+        match self.0.recv(&mut Vec::with_capacity(MESSAGE)).await {
+            // There was too much to tell.
+            Err(error) if error.raw_os_error() != Some(libc::ENOBUFS) => return Err(error),
+            _ => tokio::time::sleep(TOGETHER).await,
+        }
+        while self.0.socket_ref().recv(&mut Vec::with_capacity(MESSAGE), 0).is_ok() {}
+        Ok(())
     }
 }
