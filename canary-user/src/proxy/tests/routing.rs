@@ -70,8 +70,11 @@ async fn requests_and_answers_are_changed_on_the_way() {
     let HttpAction::Route(to) = &mut forward.action else { panic!("no route") };
     to.rewrite.uri = Some("/new".into());
     to.rewrite.authority = Some("other.example".into());
-    to.destinations[0].headers.request.set.insert("x-version".into(), "v1".into());
-    forward.headers.response = HeaderOperations { add: [("x-by".into(), "rule".into())].into(), ..Default::default() };
+    let set = &mut to.destinations[0].headers.request.set;
+    set.insert("x-version".into(), "v1".into());
+    set.insert("x-seen".into(), "%REQ(x-who)% at %DOWNSTREAM_LOCAL_ADDRESS%%REQ(:path)%".into());
+    let add = [("x-by".into(), "rule, %RESPONSE_CODE% %PROTOCOL%".into())].into();
+    forward.headers.response = HeaderOperations { add, ..Default::default() };
     let redirect = HttpAction::Redirect(Redirect {
         code: 308,
         uri: Some("/there".into()),
@@ -86,10 +89,16 @@ async fn requests_and_answers_are_changed_on_the_way() {
     let proxy = proxy(&state(vec![forward, moved, fixed], &versions)).await;
     let mut client = Raw::to(&proxy).await;
 
-    client.say("GET /old/a?b=1 HTTP/1.1\r\nHost: web\r\nConnection: x-hop\r\nx-hop: 1\r\n\r\n").await;
+    client.say("GET /old/a?b=1 HTTP/1.1\r\nHost: web\r\nConnection: x-hop\r\nx-hop: 1\r\nX-Who: ada\r\n\r\n").await;
     let answer = client.hear("}").await;
-    for wanted in ["GET /new/a?b=1", "\"host\": \"other.example\"", "\"x-version\": \"v1\"", "x-by: rule", "127.0.0.1"]
-    {
+    for wanted in [
+        "GET /new/a?b=1",
+        "\"host\": \"other.example\"",
+        "\"x-version\": \"v1\"",
+        "\"x-seen\": \"ada at 10.96.0.1:80/old/a?b=1\"",
+        "x-by: rule, 200 HTTP/1.1\r\n",
+        "127.0.0.1",
+    ] {
         assert!(answer.contains(wanted), "{wanted} in {answer}");
     }
     assert!(!answer.contains("x-hop") && !answer.contains("server: canary"), "{answer}");
