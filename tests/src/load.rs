@@ -3,6 +3,7 @@
 //! Everything runs on the calling thread, so that sockets belong to that thread's network namespace: see
 //! [`crate::netns::Namespace::run`].
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -14,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, UdpSocket},
+    net::{TcpSocket, TcpStream, UdpSocket},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -49,13 +50,16 @@ pub struct Load {
     pub concurrency: u32,
     /// Rest between two connections of one of those.
     pub pause: Duration,
+    /// TCP from ports that no other load uses: a pod cannot tell a connection by a virtual address and a direct one from
+    /// the same port apart.
+    pub own_ports: bool,
 }
 
 impl Load {
     /// `connections` TCP connections to `target`, sixteen at a time, without rest.
     #[must_use]
     pub fn tcp(target: SocketAddr, connections: u32) -> Self {
-        Self { target, protocol: Protocol::Tcp, connections, concurrency: 16, pause: Duration::ZERO }
+        Self { target, protocol: Protocol::Tcp, connections, concurrency: 16, pause: Duration::ZERO, own_ports: false }
     }
 }
 
@@ -123,7 +127,7 @@ pub fn run(load: Load, progress: &Arc<Progress>) -> Result<Tally> {
             let progress = Arc::clone(progress);
             workers.spawn(async move {
                 while progress.goes_on() && progress.started.fetch_add(1, Ordering::Relaxed) < load.connections {
-                    progress.record(once(load.target, load.protocol).await);
+                    progress.record(once(&load).await);
                     if !load.pause.is_zero() {
                         sleep(load.pause).await;
                     }
@@ -157,7 +161,7 @@ pub fn hold(target: SocketAddr, connections: u32, every: Duration, progress: &Ar
 }
 
 async fn hold_one(target: SocketAddr, every: Duration, progress: &Progress) -> Result<()> {
-    let mut stream = connect(target).await?;
+    let mut stream = connect(target, false).await?;
     let first = exchange(&mut stream, target, "keep-alive").await.context("first request")?;
     progress.lock().answered(first.clone());
     while !progress.stopped() {
@@ -181,10 +185,11 @@ async fn finish(mut tasks: JoinSet<()>) -> Result<()> {
 }
 
 /// One flow from its first packet to its last.
-async fn once(target: SocketAddr, protocol: Protocol) -> Result<Hello> {
-    match protocol {
+async fn once(load: &Load) -> Result<Hello> {
+    let target = load.target;
+    match load.protocol {
         Protocol::Tcp => {
-            let mut stream = connect(target).await?;
+            let mut stream = connect(target, load.own_ports).await?;
             let hello = exchange(&mut stream, target, "close").await?;
             // The server closes first: its side keeps the memory of the port, and the client's ports stay free.
             let rest = timeout(PATIENCE, stream.read(&mut [0; 16])).await.context("the server does not close")??;
@@ -195,9 +200,12 @@ async fn once(target: SocketAddr, protocol: Protocol) -> Result<Hello> {
     }
 }
 
-async fn connect(target: SocketAddr) -> Result<TcpStream> {
-    let stream =
-        timeout(PATIENCE, TcpStream::connect(target)).await.context("connect: no answer")?.context("connect")?;
+async fn connect(target: SocketAddr, own_port: bool) -> Result<TcpStream> {
+    let socket = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if own_port {
+        own_ports(target.ip(), |source| socket.bind(source))?;
+    }
+    let stream = timeout(PATIENCE, socket.connect(target)).await.context("connect: no answer")?.context("connect")?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -241,7 +249,7 @@ fn content_length(head: &str) -> Result<usize> {
 
 /// A datagram and its answer. Sent again when nothing comes: that is the same flow.
 async fn datagram(target: SocketAddr) -> Result<Hello> {
-    let socket = udp_socket(target.ip()).await?;
+    let socket = udp_socket(target.ip())?;
     socket.connect(target).await?;
     let mut buffer = [0; 512];
     for _ in 0..3 {
@@ -256,20 +264,25 @@ async fn datagram(target: SocketAddr) -> Result<Hello> {
 
 /// A socket on a port that this process has not used lately. A port that the kernel picks may be one that a flow of
 /// the last minute had, and to the data plane that is the same flow.
-async fn udp_socket(target: IpAddr) -> Result<UdpSocket> {
+fn udp_socket(target: IpAddr) -> Result<UdpSocket> {
+    let socket = own_ports(target, std::net::UdpSocket::bind)?;
+    socket.set_nonblocking(true)?;
+    Ok(UdpSocket::from_std(socket)?)
+}
+
+/// What `bind` makes of the next free port, below those that the kernel picks.
+fn own_ports<T>(target: IpAddr, mut bind: impl FnMut(SocketAddr) -> io::Result<T>) -> Result<T> {
     const FIRST: u16 = 10_000;
-    static NEXT: AtomicU16 = AtomicU16::new(FIRST);
+    const COUNT: u16 = 22_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
     let any = if target.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
     for _ in 0..100 {
-        let port = NEXT.fetch_add(1, Ordering::Relaxed);
-        if port < FIRST {
-            continue;
-        }
-        if let Ok(socket) = UdpSocket::bind((any, port)).await {
-            return Ok(socket);
+        let number = NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| Some((next + 1) % COUNT));
+        if let Ok(bound) = bind(SocketAddr::new(any, FIRST + number.unwrap_or_default())) {
+            return Ok(bound);
         }
     }
-    bail!("no free UDP port")
+    bail!("no free port")
 }
 
 #[cfg(test)]

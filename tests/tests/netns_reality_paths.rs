@@ -51,7 +51,8 @@ fn what_is_not_for_the_virtual_address_is_untouched() -> Result<()> {
             let address: IpAddr = if ipv6 { endpoint.v6.into() } else { endpoint.v4.into() };
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 for from in [&*stage.story.client, &stage.story.node] {
-                    let tally = load(from, SocketAddr::new(address, PORT), protocol, 60)?;
+                    let direct = Load { protocol, own_ports: true, ..Load::tcp(SocketAddr::new(address, PORT), 60) };
+                    let tally = from.run(|| run(direct, &Progress::new()))??;
                     assert_eq!(tally.of_instance(&endpoint.pod), 60, "{protocol:?} from {}: {tally:?}", from.name());
                 }
             }

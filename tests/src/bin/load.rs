@@ -36,7 +36,7 @@ fn main() -> Result<()> {
         hold(options.target, options.connections, Duration::from_millis(100), &progress)?
     } else {
         let Options { target, protocol, connections, concurrency, .. } = options;
-        run(Load { target, protocol, connections, concurrency, pause: Duration::ZERO }, &progress)?
+        run(Load { protocol, concurrency, ..Load::tcp(target, connections) }, &progress)?
     };
     println!("{}", serde_json::to_string_pretty(&tally)?);
     tally.none_failed()
