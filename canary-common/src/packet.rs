@@ -90,7 +90,7 @@ const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
 const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
 const ETHERTYPE_VLAN: u16 = 0x8100_u16.to_be();
 const ETHERTYPE_QINQ: u16 = 0x88a8_u16.to_be();
-const ETHERNET: usize = size_of::<Ethernet>();
+pub(crate) const ETHERNET: usize = size_of::<Ethernet>();
 
 /// TCP flags, in the byte that holds them.
 pub mod tcp {

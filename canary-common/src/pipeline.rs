@@ -15,7 +15,7 @@ use crate::{
         Endpoint, Flow, FlowKey, FragmentKey, Group, Leaf, Node, Rule, ServiceKey, Settings, Split, Version,
         flow_state, unhop,
     },
-    packet::{Headers, Kind, UDP, parse, parse_fast, plain_ipv6, tcp},
+    packet::{ETHERNET, Headers, Kind, UDP, parse, parse_fast, plain_ipv6, tcp},
     rewrite::{Frame, translate, translate_fragment, translate_icmp},
     verdict::{Leave, Onward},
 };
@@ -312,7 +312,8 @@ pub fn balance<F: Frame + ?Sized, T: Steps>(
             let flow = flow?;
             account(frame, tables, &flow);
             translate(frame, headers, &flow)?;
-            if headers.kind == Kind::Flow {
+            // A tag is the host's to take off.
+            if headers.kind == Kind::Flow && headers.l3 == ETHERNET {
                 return Ok(onward::<F, T>(tables, way, &flow, tables.now()));
             }
         }

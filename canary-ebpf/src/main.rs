@@ -79,9 +79,18 @@ pub fn canary_xdp(ctx: XdpContext) -> u32 {
     }
 }
 
+/// A frame to this host (`PACKET_HOST`) without a tag, which the kernel has put aside: the host's own way would take such
+/// frames off their tag, pass them on by a bridge, or throw them away.
+#[inline(always)]
+fn is_for_us(ctx: &TcContext) -> bool {
+    // SAFETY: `skb` is a valid context.
+    unsafe { (*ctx.skb.skb).pkt_type == 0 && (*ctx.skb.skb).vlan_present == 0 }
+}
+
 #[inline(always)]
 fn tc(ctx: &TcContext, way: Way) -> i32 {
     match run(&mut TcFrame::new(ctx), way) {
+        Ok(Onward::Peer(_)) if !is_for_us(ctx) => TC_ACT_UNSPEC,
         Ok(Onward::Stack) | Err(Verdict::Pass) => TC_ACT_UNSPEC, // Goes on to the next program, and to the stack after the last.
         // SAFETY: a helper without pointers.
         #[expect(clippy::cast_possible_truncation, reason = "a verdict is a small number")]

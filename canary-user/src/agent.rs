@@ -175,12 +175,13 @@ impl<K: Kernel> Agent<K> {
     /// Acts once on everything that is waiting.
     fn turn(&mut self, wakes: impl IntoIterator<Item = Wake>) -> Turn {
         let mut turn = Turn::Answered;
-        let mut stale = false;
+        let (mut stale, mut moved) = (false, false);
         let mut questions = Vec::new();
         for wake in wakes {
             match wake {
                 Wake::Stop => return Turn::Stop,
-                Wake::Source | Wake::Network | Wake::Resync => stale = true,
+                Wake::Source | Wake::Resync => stale = true,
+                Wake::Network => moved = true,
                 Wake::Ask(question) => questions.push(question),
                 Wake::Edit(edit, author, reply) => {
                     let edited = self.edit(&edit, author);
@@ -194,6 +195,9 @@ impl<K: Kernel> Agent<K> {
                     let _ = reply.send(edited);
                 }
             }
+        }
+        if moved {
+            self.kernel.look_around();
         }
         if stale {
             // The view and the log have the error; the retry is the loop's business.
@@ -231,6 +235,8 @@ impl<K: Kernel> Agent<K> {
                 if self.view.trouble.is_none() { Phase::Ready } else { Phase::Degraded }
             }
             Err(error) => {
+                // What is in force goes on, and so does the way to it.
+                self.kernel.look_around();
                 self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
                 self.view.failures += 1;
                 let mut trouble = Trouble::of(error);

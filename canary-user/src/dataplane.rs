@@ -174,6 +174,17 @@ impl Dataplane {
         Ok(Applied { operations: ops.len(), micros, refused })
     }
 
+    /// Looks again which devices lead straight to the endpoints in the maps, if that is asked for.
+    pub fn look_around(&mut self) {
+        if !self.wants_direct {
+            return;
+        }
+        match self.maps.observe() {
+            Ok(tables) => self.lead(&tables),
+            Err(error) => tracing::warn!("devices that lead to endpoints are not looked at: {error}"),
+        }
+    }
+
     /// Says which devices lead straight to endpoints. If nobody knows, packets go by the stack.
     fn lead(&mut self, tables: &Tables) {
         let open = || Direct::open().map_err(DirectError::from);
@@ -250,6 +261,15 @@ impl Dataplane {
     #[must_use]
     pub fn attached(&self) -> Vec<Attached> {
         self.attached.iter().map(|it| it.attached.clone()).collect()
+    }
+}
+
+impl Drop for Dataplane {
+    fn drop(&mut self) {
+        // Nobody looks after devices from here on. An agent that is killed leaves them for a minute.
+        if self.wants_direct {
+            let _ = self.maps.settings.publish(0, offset_of!(abi::Settings, direct_until), 0_u32);
+        }
     }
 }
 

@@ -92,7 +92,7 @@ fn a_pod_that_is_made_anew_with_its_old_address_is_found_again() -> Result<()> {
 }
 
 #[test]
-fn open_connections_outlive_the_agent_and_new_ones_are_made_without_it() -> Result<()> {
+fn connections_are_made_while_the_agent_is_gone_and_when_it_is_back() -> Result<()> {
     let story = Story::new(Hook::Tc, 1, 1)?;
     let mut agent = start(&story, true)?;
     agent.kill()?;
@@ -100,6 +100,29 @@ fn open_connections_outlive_the_agent_and_new_ones_are_made_without_it() -> Resu
     assert_eq!((tally.of("v2"), tally.failed), (10, 0), "{tally:?}");
     agent.start(&story)?;
     let tally = story.client.run(|| run(Load::tcp(vip(false), 20), &Progress::new()))??;
+    assert_eq!((tally.of("v2"), tally.failed), (10, 0), "{tally:?}");
+    Ok(())
+}
+
+/// What a kube-proxy's host has: connection tracking that drops what it has not seen begin. The exemption is the one of
+/// the operations guide.
+#[test]
+fn a_firewall_that_follows_connections_needs_an_exemption() -> Result<()> {
+    let story = Story::new(Hook::Tc, 1, 1)?;
+    story
+        .node
+        .call("nft", &["add table ip filter; add chain ip filter forward { type filter hook forward priority 0; }"])?;
+    story.node.call("nft", &["add rule ip filter forward ct state invalid drop"])?;
+    let _agent = start(&story, true)?;
+    let connect = |connections| story.client.run(|| run(Load::tcp(vip(false), connections), &Progress::new()))?;
+    assert_eq!(connect(2)?.failed, 2);
+    story.node.call(
+        "nft",
+        &["add table ip raw; add chain ip raw prerouting { type filter hook prerouting priority raw; }"],
+    )?;
+    let exempt = format!("add rule ip raw prerouting ip saddr 10.244.0.0/16 tcp sport {PORT} notrack");
+    story.node.call("nft", &[&exempt])?;
+    let tally = connect(20)?;
     assert_eq!((tally.of("v2"), tally.failed), (10, 0), "{tally:?}");
     Ok(())
 }

@@ -27,11 +27,12 @@ const BPFFS: &str = "/sys/fs/bpf";
 const DOWNLOAD: Duration = Duration::from_mins(5);
 
 /// Programs that tests call, or modules of the distribution's Python, and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("ip", "iproute2"),
     ("curl", "curl"),
     ("ethtool", "ethtool"),
     ("h2load", "nghttp2-client"),
+    ("nft", "nftables"),
     ("nghttpd", "nghttp2-server"),
     ("openssl", "openssl"),
     ("python:grpc", "python3-grpcio"),

@@ -97,6 +97,7 @@ impl Kernel for FakeKernel {
         inside.state = taken;
         Ok(Applied { operations, micros: 1, refused })
     }
+    fn look_around(&mut self) {}
     fn plan(&self, wanted: &State) -> Result<Plan, KernelError> {
         let inside = self.inside();
         let (taken, refused, _) = inside.take(wanted);

@@ -27,6 +27,8 @@ pub trait Kernel {
     fn attach(&mut self, wanted: &[Attach]) -> Vec<Result<Attached, KernelError>>;
     /// Makes the maps hold `wanted`; `Err` leaves what was in force.
     fn apply(&mut self, wanted: &State) -> Result<Applied, KernelError>;
+    /// Takes note of changes of links and routes.
+    fn look_around(&mut self);
     /// What `apply` would do.
     fn plan(&self, wanted: &State) -> Result<Plan, KernelError>;
     /// Differences between `wanted` and the maps.
@@ -51,6 +53,9 @@ impl Kernel for Dataplane {
     }
     fn apply(&mut self, wanted: &State) -> Result<Applied, KernelError> {
         Dataplane::apply(self, wanted).map_err(KernelError::new)
+    }
+    fn look_around(&mut self) {
+        Dataplane::look_around(self);
     }
     fn plan(&self, wanted: &State) -> Result<Plan, KernelError> {
         Dataplane::plan(self, wanted).map_err(KernelError::new)

@@ -248,6 +248,8 @@ impl Running {
                     if woken.wake(Wake::Network).is_err() {
                         return;
                     }
+                    // A host where routes change all the time keeps nobody busy.
+                    tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             }));
         }

@@ -8,7 +8,7 @@ use std::{
     io,
     mem::offset_of,
     net::IpAddr,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use canary_common::abi::{self, Endpoint};
@@ -34,9 +34,8 @@ const GROUPS: [u32; 5] = [1, 7, 11, 8, 19];
 /// Room for the beginning of a message that is not read.
 const MESSAGE: usize = 1 << 10;
 const TOGETHER: Duration = Duration::from_millis(20);
-/// What the kernel says where it would not send anything.
-const NO_WAY: [Option<i32>; 4] =
-    [Some(libc::ENETUNREACH), Some(libc::EHOSTUNREACH), Some(libc::EACCES), Some(libc::EINVAL)];
+/// What was found is asked for again after this time, also if nobody has told of a change.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// What the kernel says about links and routes.
 pub(super) struct Direct {
@@ -47,6 +46,7 @@ pub(super) struct Direct {
     far: BTreeSet<u32>,
     /// The device of each address, if it is one of these.
     known: HashMap<IpAddr, Option<u32>>,
+    since: Instant,
 }
 
 impl std::fmt::Debug for Direct {
@@ -63,16 +63,17 @@ impl Direct {
         told.bind_auto()?;
         GROUPS.iter().try_for_each(|group| told.add_membership(*group))?;
         told.set_non_blocking(true)?;
-        let mut direct = Self { asked, told, far: BTreeSet::new(), known: HashMap::new() };
+        let mut direct = Self { asked, told, far: BTreeSet::new(), known: HashMap::new(), since: Instant::now() };
         direct.far = direct.far()?;
         Ok(direct)
     }
 
     /// Writes the devices of the endpoints in `tables`, and until when they count.
     pub(super) fn refresh(&mut self, maps: &mut Maps, tables: &Tables, now: u32) -> Result<(), DirectError> {
-        if self.has_changed() {
+        if self.has_changed() || self.since.elapsed() >= AGAIN {
             self.known.clear();
             self.far = self.far()?;
+            self.since = Instant::now();
         }
         let serving: BTreeMap<u32, &Endpoint> = tables
             .endpoints
@@ -129,8 +130,8 @@ impl Direct {
         wanted.attributes.push(RouteAttribute::Destination(address.into()));
         let mut answers = Vec::new();
         match self.ask(RouteNetlinkMessage::GetRoute(wanted), NLM_F_REQUEST, &mut answers) {
-            // There is no way: none at all, or a route that refuses.
-            Err(error) if NO_WAY.contains(&error.raw_os_error()) => return Ok(None),
+            // There is no way: none at all, a route that refuses, or no such address family. The stack will say.
+            Err(error) if error.raw_os_error().is_some() => return Ok(None),
             asked => asked?,
         }
         Ok(answers.into_iter().find_map(|answer| match answer {
@@ -176,9 +177,11 @@ impl Direct {
             let (bytes, _) = self.asked.recv_from_full()?;
             let mut rest = bytes.as_slice();
             while !rest.is_empty() {
-                let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
-                let length = (message.header.length as usize).next_multiple_of(4);
-                rest = rest.get(length..).unwrap_or_default();
+                let read = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest);
+                let length = rest.first_chunk().map_or(0, |length| u32::from_ne_bytes(*length) as usize);
+                rest = rest.get(length.max(1).next_multiple_of(4)..).unwrap_or_default();
+                // A link of a kind that cannot be read is none of those that matter.
+                let Ok(message) = read else { continue };
                 match message.payload {
                     NetlinkPayload::InnerMessage(answer) => answers.push(answer),
                     NetlinkPayload::Error(error) => return error.code.map_or(Ok(()), |_| Err(error.to_io())),

@@ -53,6 +53,7 @@ pub(super) fn head(mut parts: Parts, way: &Way<'_>, authority: &str, version: Ve
         (":method", parts.method.as_str()),
         (":path", parts.uri.path_and_query().map_or("/", PathAndQuery::as_str)),
         (":authority", authority),
+        ("host", authority), // Taken out before.
     ];
     let facts = Facts::of_request(way.ends, way.asked, &pseudo);
     let changes = [&way.destination.headers.request, &way.rule.headers.request];

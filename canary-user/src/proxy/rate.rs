@@ -37,7 +37,8 @@ impl Rate {
     fn early(&self, now: u64) -> u64 {
         let after = |expected: u64| expected.max(now).saturating_add(self.spacing);
         let before = self.expected.fetch_update(Relaxed, Relaxed, |expected| Some(after(expected)));
-        before.map_or(0, after).saturating_sub(now).saturating_sub(nanoseconds(BURST))
+        // Whoever comes after a silence never waits.
+        before.map_or(0, after).saturating_sub(now).saturating_sub(nanoseconds(BURST).max(self.spacing))
     }
 }
 
@@ -48,6 +49,13 @@ fn nanoseconds(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_slow_rates_the_first_request_passes_too() {
+        let rate = Rate::new(1);
+        let early: Vec<_> = (0..3).map(|_| rate.early(0) / 1_000_000).collect();
+        assert_eq!(early, [0, 1_000, 2_000]);
+    }
 
     #[test]
     fn a_burst_passes_the_rest_is_spaced_and_after_a_silence_there_is_a_burst_again() {

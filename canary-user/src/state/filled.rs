@@ -93,7 +93,11 @@ fn part(operator: &str, side: Side) -> Option<Part> {
                 longest => Some(longest.strip_prefix(':')?.parse().ok()?),
             };
             let names: Vec<String> = names.split('?').map(str::to_ascii_lowercase).collect();
-            let valid = (1..=2).contains(&names.len()) && names.iter().all(|name| !name.is_empty());
+            let known = |name: &String| match name.strip_prefix(':') {
+                Some(pseudo) => side == Side::Request && ["method", "path", "authority"].contains(&pseudo),
+                None => !name.is_empty(),
+            };
+            let valid = (1..=2).contains(&names.len()) && names.iter().all(known);
             valid.then_some(Part::Header(names, longest))?
         }
     })
@@ -129,11 +133,13 @@ mod tests {
             ("%RESP(x)%", None),
             ("%RESPONSE_CODE%", None),
             ("%START_TIME%", None),
+            ("%REQ(:scheme)%", None),
         ];
         for (value, expected) in cases {
             assert_eq!(parts(value, Side::Request), expected, "{value}");
         }
         assert_eq!(parts("%RESP(x)%%RESPONSE_CODE%", Side::Response), Some(vec![header(&["x"], None), Part::Status]));
+        assert_eq!(parts("%RESP(:status)%", Side::Response), None);
         assert_eq!(parts("%REQ(x)%", Side::Response), None, "an answer does not know the request's headers");
     }
 }

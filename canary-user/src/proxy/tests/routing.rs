@@ -72,7 +72,7 @@ async fn requests_and_answers_are_changed_on_the_way() {
     to.rewrite.authority = Some("other.example".into());
     let set = &mut to.destinations[0].headers.request.set;
     set.insert("x-version".into(), "v1".into());
-    set.insert("x-seen".into(), "%REQ(x-who)% at %DOWNSTREAM_LOCAL_ADDRESS%%REQ(:path)%".into());
+    set.insert("x-seen".into(), "%REQ(x-who)% at %REQ(Host)% %DOWNSTREAM_LOCAL_ADDRESS%%REQ(:path)%".into());
     let add = [("x-by".into(), "rule, %RESPONSE_CODE% %PROTOCOL%".into())].into();
     forward.headers.response = HeaderOperations { add, ..Default::default() };
     let redirect = HttpAction::Redirect(Redirect {
@@ -95,7 +95,7 @@ async fn requests_and_answers_are_changed_on_the_way() {
         "GET /new/a?b=1",
         "\"host\": \"other.example\"",
         "\"x-version\": \"v1\"",
-        "\"x-seen\": \"ada at 10.96.0.1:80/old/a?b=1\"",
+        "\"x-seen\": \"ada at web 10.96.0.1:80/old/a?b=1\"",
         "x-by: rule, 200 HTTP/1.1\r\n",
         "127.0.0.1",
     ] {
