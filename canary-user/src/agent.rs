@@ -8,7 +8,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    error::Error,
     fmt,
     sync::{Arc, mpsc},
     time::{Duration, Instant},
@@ -28,7 +27,7 @@ use crate::{
     },
     compile::ProxyAddresses,
     dataplane::{Applied, Attach},
-    source::directory::Directory,
+    source::{Object, cluster, sources::Sources},
     state::State,
 };
 
@@ -38,6 +37,7 @@ pub mod edit;
 pub(crate) mod fake;
 pub mod handover;
 pub mod history;
+mod inputs;
 mod interfaces;
 pub mod kernel;
 pub mod lock;
@@ -64,7 +64,7 @@ const LOOK: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Agent<K> {
     kernel: K,
-    source: Directory,
+    source: Sources,
     attach: Vec<Attach>,
     /// Index of each interface when programs were attached to it.
     interfaces: BTreeMap<String, Option<u64>>,
@@ -86,8 +86,8 @@ pub struct Agent<K> {
 /// Where an agent works.
 #[derive(Debug)]
 pub struct Place {
-    /// Directory of objects.
-    pub source: Directory,
+    /// Objects.
+    pub source: Sources,
     /// Interfaces.
     pub attach: Vec<Attach>,
     /// What survives a restart.
@@ -227,6 +227,9 @@ impl<K: Kernel> Agent<K> {
         let now = (self.clock)();
         let attach = PassError::Attach { failures: self.unattached.clone() };
         let unattached = (!self.unattached.is_empty()).then(|| Trouble::of(&attach));
+        let silent = self.source.troubles();
+        let unattached =
+            unattached.or_else(|| (!silent.is_empty()).then(|| Trouble::of(&PassError::Silent { silent })));
         let phase = match &passed {
             Ok(_) => {
                 self.failures_in_a_row = 0;
@@ -283,7 +286,11 @@ impl<K: Kernel> Agent<K> {
         self.drains.extend(ends);
         let changes = history::changes(&self.memory.state, &wanted.state);
         let entry = self.history.record((self.clock)(), author, action, undoes, changes).map(|entry| entry.id);
-        let memory = Memory { state: wanted.state.clone(), objects: wanted.objects.clone() };
+        // What a cluster has in great number is valid there, and the cluster remembers it.
+        let remembered = |object: &Arc<Object>| !cluster::is_origin(&object.origin.file) || !object.is_native();
+        let objects = wanted.objects.iter().filter(|(_, object)| remembered(object));
+        let objects = objects.map(|(id, object)| (id.clone(), Arc::clone(object))).collect();
+        let memory = Memory { state: wanted.state.clone(), objects };
         let remember = memory != self.memory;
         self.memory = memory;
         self.view.in_force = Arc::new(wanted.state);
@@ -363,20 +370,4 @@ fn drained(old: &State, new: &State) -> impl Iterator<Item = u64> {
         }
     }
     seconds.into_iter()
-}
-
-/// An error and its causes in one line.
-#[must_use]
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // Transparent wrappers are their cause, and some errors tell theirs in their own text.
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

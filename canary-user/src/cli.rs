@@ -12,7 +12,7 @@ use clap::FromArgMatches;
 
 use crate::{
     agent::{
-        chain, run,
+        run,
         settings::{SOCKET, Settings},
     },
     api::dto::DiagnosticV1,
@@ -21,6 +21,7 @@ use crate::{
         client::{Client, ClientError},
         output::{Paint, Screen},
     },
+    diagnostic::chain,
     telemetry::log,
 };
 

@@ -116,8 +116,17 @@ pub fn compile(model: &Model, last: &State, proxy: &ProxyAddresses) -> Compiled 
         diagnostics: model.delegation().to_vec(),
         uses: Uses::default(),
     };
+    let known: BTreeSet<(&str, &str)> = last.services.keys().map(|id| (&*id.namespace, &*id.name)).collect();
     for service in model.services().values() {
-        compiler.service(Backend::Service(service));
+        let key = &service.meta.key;
+        // A plain Service of a cluster is left to whoever serves it there: kube-proxy. One that had rules stays, for flows by
+        // them are known here only.
+        if !service.meta.in_cluster()
+            || known.contains(&(&key.namespace, &key.name))
+            || select::virtual_service(&index, std::slice::from_ref(&service.host), &key.namespace).is_claimed()
+        {
+            compiler.service(Backend::Service(service));
+        }
     }
     for entry in model.service_entries() {
         compiler.service(Backend::Entry(entry));

@@ -91,8 +91,12 @@ impl Model {
             }
         }
         model.virtual_services.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
-        let routes: Vec<&Object> =
-            snapshot.objects.iter().filter(|it| matches!(ReadKind::of(it), Some(ReadKind::VirtualService))).collect();
+        let routes: Vec<&Object> = snapshot
+            .objects
+            .iter()
+            .map(|it| &**it)
+            .filter(|it| matches!(ReadKind::of(it), Some(ReadKind::VirtualService)))
+            .collect();
         model.delegation = delegate::merge(&mut model.virtual_services, &routes, &model.broken, &model.policies);
         model.destination_rules.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
         model.service_entries.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));

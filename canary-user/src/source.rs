@@ -1,18 +1,21 @@
-//! Where objects come from: a directory of YAML files now, the Kubernetes API later. Yields whole Snapshots.
+//! Where objects come from: a directory of YAML files, the API server of a cluster. Yields whole Snapshots.
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     path::Path,
+    sync::Arc,
 };
 
 use self::yaml::{Node, Problem};
 use crate::diagnostic::{Diagnostic, Origin, Severity};
 
+pub mod cluster;
 pub mod directory;
 pub mod edit;
 
 mod kinds;
 mod object;
 pub(crate) mod similar;
+pub mod sources;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -38,7 +41,7 @@ pub mod code {
 }
 
 /// One YAML document that looks like a Kubernetes object, as written: nothing but its identity is interpreted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
     /// `apiVersion`, such as `networking.istio.io/v1beta1`.
     pub api_version: String,
@@ -83,7 +86,7 @@ impl Object {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Snapshot {
     /// Objects in the order of files (by name) and documents.
-    pub objects: Vec<Object>,
+    pub objects: Vec<Arc<Object>>,
     /// Documents that are not objects, and files that are not YAML.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -94,6 +97,12 @@ pub const FILE_BYTES_MAX: u64 = 8 << 20;
 const DIAGNOSTICS_MAX: usize = 100;
 
 impl Object {
+    /// Whether it is of Kubernetes' own kinds, which come in great number, rather than a rule that somebody wrote.
+    #[must_use]
+    pub fn is_native(&self) -> bool {
+        matches!(self.group(), "" | "discovery.k8s.io")
+    }
+
     /// The group in `apiVersion`; empty for the core group.
     #[must_use]
     pub fn group(&self) -> &str {
@@ -157,7 +166,7 @@ pub fn parse(text: &str, file: &Path) -> Snapshot {
         for object in node.iter().flat_map(|node| object::objects(node, file)) {
             match object {
                 Ok(object) if whole => match kinds::unknown(&object) {
-                    None => found.objects.push(object),
+                    None => found.objects.push(Arc::new(object)),
                     Some(diagnostic) => found.diagnostics.push(diagnostic),
                 },
                 Ok(_) => {}

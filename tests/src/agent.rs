@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::{
+    apiserver::ApiServer,
     cleanup::{Directory, Running},
     manager::Manager,
     story::{Story, program},
@@ -43,6 +44,7 @@ pub struct Agent {
     proxy: Vec<String>,
     manager: Option<Manager>,
     direct: bool,
+    kubeconfig: Option<PathBuf>,
     canary: PathBuf,
 }
 
@@ -68,6 +70,7 @@ impl Agent {
             proxy: Vec::new(),
             manager: None,
             direct: false,
+            kubeconfig: None,
             canary,
         })
     }
@@ -92,6 +95,17 @@ impl Agent {
     /// From the next start on it puts clients' packets straight into the pods' namespaces.
     pub fn go_direct(&mut self) {
         self.direct = true;
+    }
+
+    /// From the next start on it follows this API server, and reads no directory.
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be written.
+    pub fn follow(&mut self, server: &ApiServer) -> Result<PathBuf> {
+        let file = self.files.path().join("kubeconfig");
+        fs::write(&file, server.kubeconfig())?;
+        self.kubeconfig = Some(file.clone());
+        Ok(file)
     }
 
     /// From the next start on its proxy listens here.
@@ -140,7 +154,11 @@ impl Agent {
             None => story.node.command(&self.canary)?,
             Some(manager) => manager.wrap(&self.canary, story.node.command("bash")?)?,
         };
-        command.arg("agent").arg("--config").arg(self.config());
+        command.arg("agent");
+        match &self.kubeconfig {
+            Some(file) => command.arg("--kubeconfig").arg(file),
+            None => command.arg("--config").arg(self.config()),
+        };
         for attach in &self.attach {
             command.args(["--attach", attach]);
         }

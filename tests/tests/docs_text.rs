@@ -100,7 +100,7 @@ fn parse(name: &str, text: &str) -> Snapshot {
 
 /// What an example needs to be complete: the helloworld that all of them are about, without the files that it replaces.
 fn with_helloworld(snapshot: Snapshot) -> Result<Snapshot> {
-    let mine: Vec<String> = snapshot.objects.iter().map(source::Object::id).collect();
+    let mine: Vec<String> = snapshot.objects.iter().map(|object| object.id()).collect();
     let mut base = Snapshot::merge(
         documents("yaml")?
             .iter()

@@ -45,6 +45,8 @@ fn what_is_not_for_the_virtual_address_is_untouched() -> Result<()> {
     everywhere(|hook, ipv6| {
         let setting = Setting { pods: (2, 1), ..Setting::new(hook, ipv6) };
         let stage = Stage::new(&setting)?;
+        // Above the ports of their own that direct connections have.
+        stage.story.client.sysctl("net/ipv4/ip_local_port_range", "32768 60999")?;
         let busy = Load { concurrency: 4, ..Load::tcp(stage.target(), u32::MAX) };
         let busy = Background::load(&stage.story.client, busy);
         for endpoint in stage.story.endpoints() {

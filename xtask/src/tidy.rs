@@ -17,6 +17,10 @@ const LINES_MAX: usize = 600;
 const KERNEL_DOOR: &str = "canary-user/src/dataplane";
 const KERNEL: [&str; 4] = ["aya::", "use aya", "aya_log", "aya_obj"];
 
+/// Only this file knows the library that speaks to API servers.
+const CLUSTER_DOOR: &str = "canary-user/src/source/cluster/follow.rs";
+const CLUSTER: [&str; 2] = ["kube::", "k8s_openapi"];
+
 /// Modules that decide, and must not be able to act.
 const PURE: [&str; 6] = [
     "canary-user/src/model",
@@ -138,6 +142,9 @@ fn content(Source { path, text }: &Source, findings: &mut Findings) {
         if path.starts_with("canary-user/src/") && !path.starts_with(KERNEL_DOOR) {
             find(&KERNEL, code, "only dataplane talks to the kernel");
         }
+        if path.starts_with("canary-user/src/") && path != CLUSTER_DOOR {
+            find(&CLUSTER, code, "only source::cluster::follow speaks to API servers");
+        }
         if under(&PURE) {
             find(&ACTS, code, "this module decides and must not act");
         }
@@ -171,6 +178,12 @@ mod tests {
         let cases = [
             ("no sentence", "xtask/src/a.rs", "fn f() {}\n", "does not open"),
             ("kernel outside its door", "canary-user/src/agent.rs", "//! Opens.\nuse aya::Ebpf;\n", "only dataplane"),
+            (
+                "kube outside its door",
+                "canary-user/src/agent.rs",
+                "//! Opens.\nuse kube::Client;\n",
+                "only source::cluster",
+            ),
             ("tokio in model", "canary-user/src/model/a.rs", "//! Opens.\nuse tokio::fs;\n", "must not act"),
             ("clock in compile", "canary-user/src/compile.rs", "//! Opens.\nInstant::now();\n", "must not act"),
             ("unsafe in cli", "canary-user/src/cli.rs", "//! Opens.\nunsafe { f() }\n", "its own files"),

@@ -1,5 +1,5 @@
 //! The documents of a YAML file as text: replaces or removes one object and leaves every other byte as it is.
-use std::{ops::Range, path::Path};
+use std::{ops::Range, path::Path, sync::Arc};
 
 use crate::source::{self, Object};
 
@@ -44,7 +44,7 @@ pub fn split(text: &str) -> Vec<Range<usize>> {
 
 /// The text of each object: its own document where it has one, else YAML made from its body (items of a List, JSON).
 #[must_use]
-pub fn texts(text: &str, file: &Path, objects: &[Object]) -> Vec<(String, String)> {
+pub fn texts(text: &str, file: &Path, objects: &[Arc<Object>]) -> Vec<(String, String)> {
     let alone: Vec<(String, String)> = split(text)
         .into_iter()
         .filter_map(|range| {
@@ -100,7 +100,7 @@ pub fn replace(text: &str, file: &Path, object: &str, document: Option<&str>) ->
             .objects
             .into_iter()
             .filter(|one| one.id() != object)
-            .map(|one| (one.id(), one.body))
+            .map(|one| (one.id(), one.body.clone()))
             .collect();
         bodies.sort_by(|a, b| a.0.cmp(&b.0));
         bodies

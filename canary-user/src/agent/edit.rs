@@ -158,6 +158,15 @@ pub enum EditError {
     /// The history says no.
     #[error(transparent)]
     Undo(#[from] UndoError),
+    /// The object is not in a file of the agent's.
+    #[error("{object} comes from the API server of the cluster, which alone changes it")]
+    InCluster {
+        /// The object.
+        object: String,
+    },
+    /// The agent has no directory.
+    #[error("the agent reads no directory (--config), only the cluster")]
+    NoDirectory,
     /// The configuration is one file.
     #[error("the agent's configuration is the single file {path}: new objects need a directory")]
     SingleFile {
@@ -206,6 +215,8 @@ impl EditError {
             Self::NotFound { .. } => "not-found",
             Self::Document(_) => "document",
             Self::Undo(_) => "undo",
+            Self::InCluster { .. } => "in-cluster",
+            Self::NoDirectory => "no-directory",
             Self::SingleFile { .. } => "single-file",
             Self::Read { .. } | Self::Write(_) | Self::Remove { .. } => "file",
             Self::Unavailable(_) => "unavailable",
@@ -241,6 +252,10 @@ impl EditError {
                 "apply the objects as they were; `canary undo {earlier}` takes back the newest change of weights before"
             ),
             Self::Undo(UndoError::Unknown { .. }) => "see `canary history`".into(),
+            Self::InCluster { .. } => {
+                "use `canary set-weight --kube` for weights, `kubectl` for everything else".into()
+            }
+            Self::NoDirectory => "use `kubectl apply`".into(),
             Self::SingleFile { .. } => "start the agent with --config DIR".into(),
             Self::Read { .. } | Self::Write(_) | Self::Remove { .. } => {
                 "check that the agent may read and write its --config directory (ReadWritePaths in the systemd unit)"

@@ -1,7 +1,8 @@
 //! Keeps programs at the interfaces that are wanted, as these come and go.
 use std::collections::BTreeMap;
 
-use super::{Agent, chain, kernel::Kernel, pass::PassError};
+use super::{Agent, kernel::Kernel, pass::PassError};
+use crate::diagnostic::chain;
 
 impl<K: Kernel> Agent<K> {
     /// Attaches to the interfaces unless that is done; each one that was made anew since is attached to again. Those

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
 };
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     dataplane::Refused,
     diagnostic::{Diagnostic, Origin, Severity},
     model::Model,
-    source::{Object, Snapshot, directory::SourceError},
+    source::{Object, Snapshot, sources::ReadError},
     state::{ServiceId, State},
 };
 
@@ -22,7 +23,7 @@ pub struct Memory {
     /// The last good state.
     pub state: State,
     /// The last good form of every object.
-    pub objects: BTreeMap<String, Object>,
+    pub objects: BTreeMap<String, Arc<Object>>,
 }
 
 /// What a pass wants to be in force.
@@ -35,7 +36,7 @@ pub struct Wanted {
     /// Every finding, in order of files and lines.
     pub diagnostics: Vec<Diagnostic>,
     /// Good objects, with the last good form of those that are broken now.
-    pub objects: BTreeMap<String, Object>,
+    pub objects: BTreeMap<String, Arc<Object>>,
 }
 
 /// Turns a Snapshot into what should be in force. A broken object counts as what it was when it was last good.
@@ -47,7 +48,7 @@ pub fn want(snapshot: &Snapshot, memory: &Memory, proxy: &ProxyAddresses) -> Wan
 
     // A file that is broken says nothing about the objects that it held: they are not deleted, they cannot be read.
     let broken: BTreeSet<&PathBuf> = errors(&snapshot.diagnostics).map(|found| &found.origin.file).collect();
-    let present: BTreeSet<String> = snapshot.objects.iter().map(Object::id).collect();
+    let present: BTreeSet<String> = snapshot.objects.iter().map(|object| object.id()).collect();
     for (id, object) in &memory.objects {
         if broken.contains(&object.origin.file) && !present.contains(id) {
             diagnostics.push(kept(object));
@@ -157,9 +158,15 @@ fn kept(object: &Object) -> Diagnostic {
 /// Why a pass failed. What was in force stays in force.
 #[derive(Debug, thiserror::Error)]
 pub enum PassError {
-    /// The directory cannot be read.
+    /// There is nothing to read.
     #[error("cannot read the configuration")]
-    Source(#[from] SourceError),
+    Source(#[from] ReadError),
+    /// The cluster was read and is silent now: what it held last counts.
+    #[error("the API server does not tell what changes: {}", .silent.join("; "))]
+    Silent {
+        /// Which resources, and why.
+        silent: Vec<String>,
+    },
     /// Programs cannot be attached.
     #[error("not attached: {}", .failures.join("; "))]
     Attach {
@@ -179,7 +186,10 @@ impl PassError {
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self {
-            Self::Source(_) => "check the directory of --config and its permissions; the agent tries again",
+            Self::Source(error) => error.remedy(),
+            Self::Silent { .. } => {
+                "what was known last stays in force; check that the API server can be reached from here"
+            }
             Self::Attach { .. } => "check with `ip link` that the interface exists and is up; the agent tries again",
             Self::Kernel(_) => "what was in force stays in force; the agent tries again",
             Self::Store(_) => "check the directory of --state, its permissions and the space on its disk",

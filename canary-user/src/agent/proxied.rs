@@ -144,7 +144,7 @@ pub(super) async fn meet_successor(door: UnixListener, sockets: Vec<Socket>, tel
                 let _ = tell.send(successor);
                 return;
             }
-            Ok(Err(error)) => tracing::warn!(error = super::chain(&error), "no hand-over"),
+            Ok(Err(error)) => tracing::warn!(error = crate::diagnostic::chain(&error), "no hand-over"),
             Err(error) => tracing::error!(%error, "no hand-over"),
         }
     }
@@ -156,7 +156,7 @@ pub(super) async fn relieve(predecessor: Predecessor, mut view: watch::Receiver<
         return; // The loop is gone, and this agent with it; the other one hears its end.
     }
     if let Err(error) = predecessor.relieve() {
-        tracing::warn!(error = super::chain(&error), "the agent of before ended early");
+        tracing::warn!(error = crate::diagnostic::chain(&error), "the agent of before ended early");
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     agent::{
         Agent, Ahead, Place,
         handover::{self, HandOverError, Successor},
+        inputs::Inputs,
         kernel::{Kernel, KernelError, pin_remedy},
         lock::{self, Lock, LockError, SocketFile},
         notify::Notifier,
@@ -30,8 +31,8 @@ use crate::{
         wake::{Handle, Wake},
     },
     api::{self, socket::SocketError},
-    dataplane::{Changes, Dataplane},
-    source::directory::{Directory, SourceError},
+    dataplane::Dataplane,
+    source::{cluster::ConnectError, directory::SourceError},
     telemetry::{self, server::MetricsError, time},
 };
 
@@ -47,6 +48,9 @@ pub enum RunError {
     /// The configuration cannot be read.
     #[error("cannot use the configuration")]
     Source(#[from] SourceError),
+    /// The cluster cannot be found.
+    #[error(transparent)]
+    Cluster(#[from] ConnectError),
     /// The socket cannot be made.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -99,6 +103,7 @@ impl RunError {
                 "run as root, or give --state and --socket in directories that this user may write to".into()
             }
             Self::AccessLog { .. } => "give --access-log a file that this user may write to, in a directory that exists".into(),
+            Self::Cluster(_) => "give --kubeconfig FILE, or run in a pod with a service account".into(),
             Self::Source(_) => "give --config a directory that exists and that this user may read".into(),
             Self::HandOver(HandOverError::Silent { .. }) => {
                 "stop it, and start this one without --take-over; connections through its proxy are refused meanwhile".into()
@@ -176,22 +181,17 @@ impl Running {
         runtime: &Runtime,
         open: impl FnOnce() -> Result<K, KernelError> + Send + 'static,
     ) -> Result<Self, RunError> {
-        let source = Directory::open(&settings.config)?;
         let before = Before::find(settings)?;
         let locks = [
             lock::file("socket", &settings.socket, &lock::beside(&settings.socket))?,
             lock::file("state directory", &settings.state, &settings.state.join("lock"))?,
             lock::directory("pin directory", &settings.dataplane.pin)?,
         ];
-        // Watched before the first read, so that no change falls between.
-        let mut changes = {
-            let _inside = runtime.enter();
-            source.watch()?
-        };
+        let inputs = Inputs::open(settings, runtime)?;
         let notifier = Notifier::default();
         let (proxy, copies) = Proxied::start(settings, before.sockets, &notifier)?;
         let place = Place {
-            source,
+            source: inputs.sources.clone(),
             attach: settings.attach.clone(),
             store: Store::open(&settings.state)?,
             clock: time::now,
@@ -220,39 +220,7 @@ impl Running {
         let (stop, mut stopped) = watch::channel(false);
         let address = metrics.as_ref().and_then(|listener| listener.local_addr().ok());
 
-        let woken = handle.clone();
-        let watching = runtime.spawn(async move {
-            loop {
-                if let Err(error) = changes.changed().await {
-                    tracing::error!(%error, "cannot watch the configuration; it is read every 30 s all the same");
-                    tokio::time::sleep(Duration::from_secs(30)).await;
-                }
-                if woken.wake(Wake::Source).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut endless = vec![watching];
-        if settings.dataplane.direct {
-            let woken = handle.clone();
-            let mut changes = {
-                let _inside = runtime.enter();
-                Changes::listen().map_err(|source| RunError::Start { what: "to watch links and routes", source })?
-            };
-            endless.push(runtime.spawn(async move {
-                loop {
-                    if let Err(error) = changes.changed().await {
-                        tracing::error!(%error, "cannot watch links and routes; they are looked at every 30 s all the same");
-                        tokio::time::sleep(Duration::from_secs(30)).await;
-                    }
-                    if woken.wake(Wake::Network).is_err() {
-                        return;
-                    }
-                    // A host where routes change all the time keeps nobody busy.
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-            }));
-        }
+        let mut endless = inputs.wake(&handle, runtime);
         let router = api::router(handle.clone());
         let mut tasks = vec![runtime.spawn(api::socket::serve(listener, policy, router, stopped.clone()))];
         if let Some(listener) = metrics {

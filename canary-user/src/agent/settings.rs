@@ -14,6 +14,7 @@ use crate::{
         self,
         access_log::{self, Sample},
     },
+    source::cluster::Access,
     telemetry::log,
 };
 
@@ -31,6 +32,15 @@ pub struct Options {
     /// Directory with services, endpoints and routes: its *.yaml, *.yml and *.json, also in subdirectories.
     #[arg(long, value_name = "DIR")]
     pub config: Option<PathBuf>,
+    /// Follow the API server of a Kubernetes cluster: its services, endpoints and routes. Services without routes of their own are left to kube-proxy.
+    #[arg(long)]
+    pub kube: bool,
+    /// Where the API server is, in the file that kubectl reads; implies --kube [default: $KUBECONFIG, ~/.kube/config, or the account of the pod].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context in that file; implies --kube [default: the current one].
+    #[arg(long, value_name = "NAME")]
+    pub kube_context: Option<String>,
     /// Attach to an interface, such as `xdp:eth0` or `tc:eth0` (`clsact:eth0` for filters as before Linux 6.6); may be repeated.
     #[arg(long, value_name = "HOOK:IFACE", value_parser = parse_attach)]
     #[serde(deserialize_with = "attach_list")]
@@ -120,7 +130,9 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Directory of objects.
-    pub config: PathBuf,
+    pub config: Option<PathBuf>,
+    /// How to reach the API server whose objects count, too.
+    pub cluster: Option<Access>,
     /// Interfaces, at least one.
     pub attach: Vec<Attach>,
     /// The kernel's side.
@@ -152,8 +164,10 @@ pub struct Settings {
 /// Why settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// No `--config`.
-    #[error("no configuration directory: give --config DIR, or `config = \"DIR\"` in the file of --config-file")]
+    /// No `--config`, no `--kube`.
+    #[error(
+        "no services: give --config DIR or --kube, or `config = \"DIR\"` or `kube = true` in the file of --config-file"
+    )]
     NoConfig,
     /// No `--attach`.
     #[error(
@@ -222,6 +236,10 @@ impl Settings {
             }
         };
         let options = flags.or(file);
+        let cluster = options.kube || options.kubeconfig.is_some() || options.kube_context.is_some();
+        if options.config.is_none() && !cluster {
+            return Err(SettingsError::NoConfig);
+        }
         let attach = options.attach;
         if attach.is_empty() {
             return Err(SettingsError::NoAttach);
@@ -238,7 +256,8 @@ impl Settings {
         let idle = IdleTimeouts::default();
         let times = proxy::server::Settings::default();
         Ok(Self {
-            config: options.config.ok_or(SettingsError::NoConfig)?,
+            config: options.config,
+            cluster: cluster.then_some(Access { kubeconfig: options.kubeconfig, context: options.kube_context }),
             attach,
             dataplane: dataplane::Settings {
                 pin: options.pin.unwrap_or_else(|| PIN.into()),
@@ -285,6 +304,9 @@ impl Options {
     fn or(self, other: Self) -> Self {
         Self {
             config: self.config.or(other.config),
+            kube: self.kube || other.kube,
+            kubeconfig: self.kubeconfig.or(other.kubeconfig),
+            kube_context: self.kube_context.or(other.kube_context),
             attach: if self.attach.is_empty() { other.attach } else { self.attach },
             pin: self.pin.or(other.pin),
             state: self.state.or(other.state),

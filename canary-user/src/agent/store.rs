@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -101,7 +102,8 @@ impl Store {
         if stored.layout != LAYOUT {
             return Err(StoreError::Layout { path, found: stored.layout });
         }
-        let objects = stored.objects.into_iter().map(Object::from).map(|object| (object.id(), object)).collect();
+        let objects =
+            stored.objects.into_iter().map(Object::from).map(|object| (object.id(), Arc::new(object))).collect();
         Ok(Memory { state: stored.state, objects })
     }
 
@@ -110,7 +112,7 @@ impl Store {
     /// # Errors
     /// When it cannot be written; what was there stays.
     pub fn remember(&self, memory: &Memory) -> Result<(), StoreError> {
-        let objects = memory.objects.values().map(StoredObject::from).collect();
+        let objects = memory.objects.values().map(|object| StoredObject::from(&**object)).collect();
         write(&self.dir.join("state.json"), &StoredState { layout: LAYOUT, state: memory.state.clone(), objects })
     }
 
@@ -191,7 +193,8 @@ mod tests {
         let store = Store::open(&dir.path().join("state")).unwrap();
         assert_eq!(store.memory().unwrap(), Memory::default());
         let service = object("Service", "helloworld", serde_json::json!({"spec": {"ports": []}}));
-        let memory = Memory { state: split_state(&[("v1", 9), ("v2", 1)]), objects: [(service.id(), service)].into() };
+        let memory =
+            Memory { state: split_state(&[("v1", 9), ("v2", 1)]), objects: [(service.id(), service.into())].into() };
         store.remember(&memory).unwrap();
         assert_eq!(store.memory().unwrap(), memory);
         assert_eq!(store.history().unwrap(), History::default());

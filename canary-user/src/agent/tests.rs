@@ -12,6 +12,8 @@ use crate::{
         settings::parse_attach,
     },
     compile::ProxyAddresses,
+    diagnostic::chain,
+    source::directory::Directory,
     state::State,
 };
 
@@ -78,7 +80,7 @@ impl World {
 
 fn open(dir: &TempDir, kernel: FakeKernel) -> (Agent<FakeKernel>, watch::Receiver<Arc<View>>) {
     let place = Place {
-        source: Directory::open(dir.path().join("objects")).unwrap(),
+        source: Directory::open(dir.path().join("objects")).unwrap().into(),
         attach: vec![parse_attach("tc:eth0").unwrap()],
         store: Store::open(&dir.path().join("state")).unwrap(),
         clock: || 1_785_585_600,

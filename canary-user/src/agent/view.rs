@@ -2,7 +2,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    agent::{chain, history::History, pass::PassError},
+    agent::{history::History, pass::PassError},
     compile::ServiceReport,
     dataplane::{Applied, Attached},
     diagnostic::Diagnostic,
@@ -32,7 +32,7 @@ pub struct Trouble {
 
 impl Trouble {
     pub(super) fn of(error: &PassError) -> Self {
-        Self { message: chain(error), remedy: error.remedy().into() }
+        Self { message: crate::diagnostic::chain(error), remedy: error.remedy().into() }
     }
 }
 

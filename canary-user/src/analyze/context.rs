@@ -36,7 +36,11 @@ impl<'s> Context<'s> {
     }
 
     pub(super) fn of(&self, group: &'static str, kind: &'static str) -> impl Iterator<Item = &'s Object> + use<'s> {
-        self.snapshot.objects.iter().filter(move |object| object.kind == kind && object.group() == group)
+        self.snapshot
+            .objects
+            .iter()
+            .map(|object| &**object)
+            .filter(move |object| object.kind == kind && object.group() == group)
     }
 }
 

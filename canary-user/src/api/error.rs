@@ -6,8 +6,9 @@ use axum::{
 };
 
 use crate::{
-    agent::{chain, edit::EditError, kernel::KernelError, wake::Stopped},
+    agent::{edit::EditError, kernel::KernelError, wake::Stopped},
     api::dto::{DiagnosticV1, ErrorBodyV1, ErrorV1},
+    diagnostic::chain,
 };
 
 /// What a handler fails with.
@@ -57,6 +58,8 @@ impl From<EditError> for ApiError {
             | EditError::NoRoute { .. }
             | EditError::Needed { .. }
             | EditError::Undo(_)
+            | EditError::InCluster { .. }
+            | EditError::NoDirectory
             | EditError::SingleFile { .. } => StatusCode::CONFLICT,
             EditError::Invalid { .. } | EditError::Nothing | EditError::Weights(_) | EditError::Document(_) => {
                 StatusCode::UNPROCESSABLE_ENTITY

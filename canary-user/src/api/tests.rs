@@ -1,5 +1,10 @@
 //! The API over a real socket, with a kernel in memory.
-use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -31,6 +36,11 @@ pub(crate) struct Whole {
 impl Whole {
     pub(crate) fn start() -> Self {
         Self::start_with(|_| {})
+    }
+
+    /// The directory of objects.
+    pub(crate) fn config(&self) -> &Path {
+        self.settings.config.as_deref().unwrap()
     }
 
     /// With a proxy: rules that need the request are followed.
@@ -268,7 +278,7 @@ fn a_second_agent_is_refused() {
 fn a_change_of_the_directory_is_noticed() {
     let whole = Whole::start();
     whole.wait_for(|whole| whole.client().get::<Value>("/v1/status").unwrap()["phase"] == "ready");
-    fs::write(whole.settings.config.join("route.yaml"), route(50, 50)).unwrap();
+    fs::write(whole.config().join("route.yaml"), route(50, 50)).unwrap();
     whole.wait_for(|whole| {
         let versions: Value = whole.client().get("/v1/versions").unwrap();
         versions["items"][0]["weight"] == 50

@@ -51,9 +51,9 @@ pub(super) fn delete(client: &Client, screen: &mut Screen<'_>, args: &DeleteArgs
         let parsed = source::parse(&file.text, Path::new(&file.name));
         diagnostics.extend(pass::errors(&parsed.diagnostics).cloned());
         objects.extend(parsed.objects.into_iter().map(|object| ObjectV1 {
-            kind: object.kind,
-            namespace: object.namespace,
-            name: object.name,
+            kind: object.kind.clone(),
+            namespace: object.namespace.clone(),
+            name: object.name.clone(),
         }));
     }
     // What cannot be read may name objects too: half of what was meant is not what was meant.

@@ -6,9 +6,9 @@ use std::{
 };
 
 use crate::{
-    agent::chain,
     api::dto::FileV1,
     cli::Failure,
+    diagnostic::chain,
     source::{
         self, Snapshot,
         directory::{DEPTH_MAX, Directory, SourceError},

@@ -152,13 +152,13 @@ fn status_says_how_the_agent_is() {
     ] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
-    fs::write(whole.settings.config.join("route.yaml"), "kind: [").unwrap();
+    fs::write(whole.config().join("route.yaml"), "kind: [").unwrap();
     whole.wait_for(|whole| canary(whole, "status").1.contains("Not enforced: default/helloworld:5000/tcp: "));
     let (exit, text) = canary(&whole, "status");
     assert_eq!(exit, Exit::Failed, "what is written is not in force");
     assert!(text.contains("Findings:\n"), "{text}");
     whole.kernel.inside().broken = Some("no space");
-    fs::write(whole.settings.config.join("route.yaml"), route(1, 1)).unwrap();
+    fs::write(whole.config().join("route.yaml"), route(1, 1)).unwrap();
     whole.wait_for(|whole| canary(whole, "status").1.contains("Trouble:"));
     assert_eq!(canary(&whole, "status").0, Exit::Failed);
     let (_, text) = canary(&whole, "status");
@@ -192,7 +192,7 @@ fn verify_finds_what_disagrees() {
 fn verify_finds_what_is_held_and_what_leads_nowhere() {
     let whole = Whole::start();
     assert_eq!(canary(&whole, "verify").0, Exit::Done);
-    fs::write(whole.settings.config.join("pods.yaml"), pods(&[("v1", 3)])).unwrap();
+    fs::write(whole.config().join("pods.yaml"), pods(&[("v1", 3)])).unwrap();
     whole.wait_for(|whole| canary(whole, "verify").0 == Exit::Failed);
     let (_, text) = canary(&whole, "verify");
     assert!(
@@ -207,7 +207,7 @@ fn verify_finds_what_is_held_and_what_leads_nowhere() {
     assert_eq!(canary(&whole, "set-weight helloworld v1=1 v2=0").0, Exit::Done);
     assert_eq!(canary(&whole, "verify").0, Exit::Done, "nothing is sent where nobody is");
 
-    fs::write(whole.settings.config.join("route.yaml"), "kind: [").unwrap();
+    fs::write(whole.config().join("route.yaml"), "kind: [").unwrap();
     whole.wait_for(|whole| canary(whole, "verify").0 == Exit::Failed);
     let (_, text) = canary(&whole, "verify helloworld");
     assert!(text.contains("not enforced: default/helloworld:5000/tcp: "), "{text}");
@@ -245,7 +245,7 @@ fn trace_says_what_and_why() {
 fn compile_is_canonical_and_needs_no_agent() {
     let mut whole = Whole::start();
     whole.stop();
-    let line = format!("compile -f {} -o json", whole.settings.config.display());
+    let line = format!("compile -f {} -o json", whole.config().display());
     let (exit, text) = canary(&whole, &line);
     assert_eq!(exit, Exit::Done, "{text}");
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -20,6 +20,13 @@ pub(super) struct Claims<'a> {
     pub(super) hidden: Vec<&'a VirtualService>,
 }
 
+impl Claims<'_> {
+    /// Whether somebody has rules for it.
+    pub(super) fn is_claimed(&self) -> bool {
+        self.winner.is_some() || self.broken.is_some()
+    }
+}
+
 /// Finds the VirtualService of a service with these hosts.
 ///
 /// The most specific host wins; then one that is private to the namespace, one that is exported to it, a public one;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::raw;
 use crate::{
     diagnostic::{Diagnostic, Origin, Severity},
-    source::Object,
+    source::{Object, cluster},
 };
 
 /// Labels of an object, or a selector.
@@ -62,6 +62,11 @@ impl Meta {
     /// Whether it is of this kind.
     pub(crate) fn is_kind(&self, kind: &str) -> bool {
         self.place.kind == kind
+    }
+
+    /// Whether it comes from the API server of a cluster.
+    pub(crate) fn in_cluster(&self) -> bool {
+        cluster::is_origin(&self.place.origin.file)
     }
 
     /// Where the object stands.

@@ -261,7 +261,7 @@ fn assign<'n>(
 /// Everything that is in a text, as far as it must not change.
 fn bodies(text: &str) -> (Vec<(String, Value)>, Vec<&'static str>) {
     let found = parse(text, std::path::Path::new("-"));
-    let objects = found.objects.into_iter().map(|object| (object.id(), object.body)).collect();
+    let objects = found.objects.into_iter().map(|object| (object.id(), object.body.clone())).collect();
     (objects, found.diagnostics.iter().map(|diagnostic| diagnostic.code).collect())
 }
 

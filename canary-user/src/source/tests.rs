@@ -11,7 +11,7 @@ fn parsed(text: &str) -> Snapshot {
 }
 
 fn ids(text: &str) -> Vec<String> {
-    parsed(text).objects.iter().map(Object::id).collect()
+    parsed(text).objects.iter().map(|object| object.id()).collect()
 }
 
 fn said(text: &str) -> Vec<String> {

@@ -12,6 +12,7 @@ use crate::{
         pass::{self, PassError},
     },
     diagnostic::Diagnostic,
+    source::directory::Directory,
 };
 
 impl<K: Kernel> Agent<K> {
@@ -21,7 +22,7 @@ impl<K: Kernel> Agent<K> {
         let strict_before = want_strictly(&snapshot, &self.memory, &self.proxy);
         let current = pass::want(&snapshot, &self.memory, &self.proxy);
         let ground = Ground {
-            config: self.source.path(),
+            config: self.source.directory().map(Directory::path),
             snapshot: &snapshot,
             wanted: &current,
             state: &self.memory.state,

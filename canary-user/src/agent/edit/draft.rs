@@ -3,6 +3,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{EditError, Outcome, Target, What, naming};
@@ -15,7 +16,7 @@ use crate::{
     },
     compile::{ProxyAddresses, ServiceReport},
     diagnostic::Diagnostic,
-    source::{self, Object, Snapshot},
+    source::{self, Object, Snapshot, cluster},
     state::{ServiceId, State},
 };
 
@@ -29,7 +30,7 @@ pub(crate) struct Draft {
     pub(crate) objects: Vec<(String, Outcome)>,
     pub(crate) undoes: Option<u64>,
     /// What was given, where its author wrote it.
-    given: Vec<Object>,
+    given: Vec<Arc<Object>>,
 }
 
 /// One file before and after; `None` is no file.
@@ -42,7 +43,8 @@ pub(crate) struct FileEdit {
 
 /// What drafts are made from: the directory as it is now, and what the last pass made of it.
 pub(crate) struct Ground<'a> {
-    pub(crate) config: &'a Path,
+    /// The agent's directory, if it has one.
+    pub(crate) config: Option<&'a Path>,
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) wanted: &'a Wanted,
     pub(crate) state: &'a State,
@@ -80,9 +82,9 @@ impl<'a> Ground<'a> {
         // Merged, because the same object in two files is an error too.
         let merged = Snapshot::merge(parsed.clone());
         let mut diagnostics: Vec<_> = pass::errors(&merged.diagnostics).cloned().collect();
-        let there: BTreeSet<String> = self.snapshot.objects.iter().map(Object::id).collect();
+        let there: BTreeSet<String> = self.snapshot.objects.iter().map(|object| object.id()).collect();
         let new = merged.objects.iter().filter(|object| !there.contains(&object.id()));
-        diagnostics.extend(new.flat_map(naming::problems));
+        diagnostics.extend(new.flat_map(|object| naming::problems(object)));
         let mut given = Vec::new();
         for ((name, text), parsed) in files.iter().zip(parsed) {
             let texts = documents::texts(text, name, &parsed.objects);
@@ -101,7 +103,7 @@ impl<'a> Ground<'a> {
             let outcome = match self.snapshot.objects.iter().find(|there| there.id() == id) {
                 Some(there) if there.body == object.body => Outcome::Unchanged,
                 Some(there) => {
-                    let file = &there.origin.file;
+                    let file = file_of(there)?;
                     let text = texts.read(file)?;
                     texts.set(file, Some(documents::replace(&text, file, &id, Some(&document))?));
                     Outcome::Configured
@@ -139,7 +141,7 @@ impl<'a> Ground<'a> {
             if draft.objects.iter().any(|(id, _)| *id == object.id()) {
                 continue;
             }
-            let file = &object.origin.file;
+            let file = file_of(object)?;
             let text = texts.read(file)?;
             let rest = documents::replace(&text, file, &object.id(), None)?;
             let empty = source::parse(&rest, file).objects.is_empty() && documents::split(&rest).is_empty();
@@ -192,6 +194,7 @@ impl<'a> Ground<'a> {
                 .snapshot
                 .objects
                 .iter()
+                .map(|object| &**object)
                 .find(|object| object.id() == one)
                 .ok_or_else(|| EditError::NotFound { object: one.into() }),
             (Some(_), Some(_)) => Err(ambiguous(name, &ids)),
@@ -200,8 +203,9 @@ impl<'a> Ground<'a> {
     }
 
     fn new_file(&self, object: &Object, texts: &Texts) -> Result<PathBuf, EditError> {
-        if self.config.is_file() {
-            return Err(EditError::SingleFile { path: self.config.into() });
+        let config = self.config.ok_or(EditError::NoDirectory)?;
+        if config.is_file() {
+            return Err(EditError::SingleFile { path: config.into() });
         }
         let safe = |text: &str| -> String {
             let keep = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '-' };
@@ -209,7 +213,7 @@ impl<'a> Ground<'a> {
         };
         let stem = format!("{}-{}-{}", safe(&object.kind), safe(&object.namespace), safe(&object.name));
         let stem = stem.trim_start_matches('.');
-        let path = |suffix: &str| self.config.join(format!("{stem}{suffix}.yaml"));
+        let path = |suffix: &str| config.join(format!("{stem}{suffix}.yaml"));
         let free = |path: &PathBuf| !path.exists() && !texts.0.contains_key(path);
         let numbered = (2..).map(|n| path(&format!("-{n}")));
         // The numbers do not end before the names of files do.
@@ -221,7 +225,7 @@ fn set_weights(all: &[(&Object, Option<&str>, Weights)]) -> Result<Draft, EditEr
     let mut texts = Texts::default();
     let mut draft = Draft::default();
     for (object, rule, weights) in all {
-        let file = &object.origin.file;
+        let file = file_of(object)?;
         let text = texts.read(file)?;
         // An earlier edit of the same file moved nothing but digits; lines are read again all the same.
         let now = source::parse(&text, file).objects.into_iter().find(|now| now.id() == object.id());
@@ -302,6 +306,12 @@ pub(crate) fn not_enforced(
 /// Tries a draft without memory of what was good: a broken object must not hide behind its last good form.
 pub(crate) fn want_strictly(snapshot: &Snapshot, memory: &Memory, proxy: &ProxyAddresses) -> Wanted {
     pass::want(snapshot, &Memory { state: memory.state.clone(), objects: BTreeMap::new() }, proxy)
+}
+
+/// The file that an object can be changed in.
+fn file_of(object: &Object) -> Result<&Path, EditError> {
+    let file = object.origin.file.as_path();
+    if cluster::is_origin(file) { Err(EditError::InCluster { object: object.id() }) } else { Ok(file) }
 }
 
 /// Id of the VirtualService that decides.

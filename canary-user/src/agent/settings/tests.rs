@@ -50,7 +50,7 @@ fn what_is_wrong_is_said_with_its_remedy() {
     let text = |flags, file| read(flags, file).unwrap_err().to_string();
     assert!(text(flags(&[]), "").starts_with("nothing to attach to: give --attach xdp:IFACE"));
     assert!(
-        text(Options { config: None, ..flags(&["tc:a"]) }, "").starts_with("no configuration directory: give --config")
+        text(Options { config: None, ..flags(&["tc:a"]) }, "").starts_with("no services: give --config DIR or --kube")
     );
     assert_eq!(
         text(flags(&["tc:a", "xdp:a"]), ""),
@@ -58,7 +58,7 @@ fn what_is_wrong_is_said_with_its_remedy() {
     );
     assert_eq!(text(flags(&["tc:a"]), "flows = 0"), "flows is 0: canary needs at least one");
     let loud = read(flags(&["tc:a"]), "log = \"loud\"").unwrap_err();
-    assert!(crate::agent::chain(&loud).contains("`loud` is neither a level (error, warn, info"), "{loud:?}");
+    assert!(crate::diagnostic::chain(&loud).contains("`loud` is neither a level (error, warn, info"), "{loud:?}");
     assert_eq!(text(flags(&["tc:a"]), "flow = 1"), "configuration file agent.toml is not valid");
     for (attach, error) in [
         ("eth0", "`eth0` is not HOOK:IFACE such as `xdp:eth0` or `tc:eth0`"),

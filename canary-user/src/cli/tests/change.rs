@@ -46,7 +46,7 @@ fn set_weight_history_undo_as_people_see_them() {
     let (_, route) = canary(&whole, "delete vs helloworld --dry-run");
     assert!(route.contains(" http[0]   v2        10 → 0   10% → -\n"), "{route}");
     assert!(route.contains(" default   default   0 → 1    - → 100%\n"), "{route}");
-    assert!(fs::read_to_string(whole.settings.config.join("route.yaml")).unwrap().contains("weight: 90 # stable"));
+    assert!(fs::read_to_string(whole.config().join("route.yaml")).unwrap().contains("weight: 90 # stable"));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn apply_and_delete_as_people_see_them() {
 #[test]
 fn a_delete_of_what_cannot_be_read_or_is_not_there_changes_nothing() {
     let whole = Whole::start();
-    let files = || fs::read_dir(&whole.settings.config).unwrap().count();
+    let files = || fs::read_dir(whole.config()).unwrap().count();
     let before = files();
     let half = whole.dir.path().join("half.yaml");
     fs::write(&half, format!("{SERVICE}---\nkind: [\n")).unwrap();

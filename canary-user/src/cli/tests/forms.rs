@@ -21,7 +21,7 @@ fn within_a_pass<T>(whole: &Whole, print: impl Fn() -> T) -> T {
 fn every_command_that_lists_has_every_form() {
     let whole = with_flows(900, 100);
     canary(&whole, "set-weight helloworld v1=50 v2=50");
-    let objects = whole.settings.config.display().to_string();
+    let objects = whole.config().display().to_string();
     for command in [
         "get services",
         "get versions",

@@ -48,7 +48,7 @@ spec:
 
 fn proxied() -> Whole {
     let whole = Whole::proxied();
-    fs::write(whole.settings.config.join("route.yaml"), RULES).unwrap();
+    fs::write(whole.config().join("route.yaml"), RULES).unwrap();
     whole.wait_for(|whole| canary(whole, "get versions").1.contains("jason"));
     whole
 }
@@ -56,7 +56,7 @@ fn proxied() -> Whole {
 #[test]
 fn a_request_is_explained_in_every_form() {
     let whole = proxied();
-    let file = whole.settings.config.join("route.yaml").display().to_string();
+    let file = whole.config().join("route.yaml").display().to_string();
     let object = "VirtualService default/helloworld";
     let head = "GET /a → 10.96.0.10:5000\n  service   default/helloworld:5000/tcp\n";
     assert_eq!(

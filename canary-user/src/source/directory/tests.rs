@@ -5,7 +5,6 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
-use crate::source::Object;
 
 fn pod(name: &str) -> String {
     format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\n")
@@ -19,7 +18,7 @@ fn write(root: &TempDir, path: &str, text: impl AsRef<[u8]>) -> PathBuf {
 }
 
 fn names(directory: &Directory) -> Vec<String> {
-    directory.read().unwrap().objects.into_iter().map(|object: Object| object.name).collect()
+    directory.read().unwrap().objects.into_iter().map(|object| object.name.clone()).collect()
 }
 
 #[test]

@@ -10,7 +10,7 @@ const HEAD: &str = "# Bought by v1's team\napiVersion: networking.istio.io/v1\nk
 fn object(text: &str) -> Object {
     let found = parse(text, Path::new("f.yaml"));
     assert_eq!(found.diagnostics, []);
-    found.objects.into_iter().find(|object| object.kind == "VirtualService").unwrap()
+    (**found.objects.iter().find(|object| object.kind == "VirtualService").unwrap()).clone()
 }
 
 fn weights(pairs: &[(&str, u32)]) -> Vec<(String, u32)> {

@@ -1,0 +1,219 @@
+//! A cluster as a source of Snapshots: what its API server holds, as far as watches have told.
+//!
+//! Level-triggered like a directory: whoever reads gets everything that is known at that moment. While the API server
+//! cannot be reached that is what was known last. Before every kind was listed once there is nothing to read, for a part
+//! would look as if the rest had been deleted.
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
+use super::{Object, Snapshot};
+
+mod follow;
+mod kinds;
+#[cfg(test)]
+mod tests;
+mod trim;
+
+pub use follow::{Access, ConnectError, Followers};
+use kinds::{KINDS, Kind};
+
+/// In front of the resource, in the place of a file: `kubernetes:virtualservices.networking.istio.io`.
+const PLACE: &str = "kubernetes:";
+/// A burst of changes is told of when nothing has happened for so long, or after [`BURST_MAX`].
+const QUIET: Duration = Duration::from_millis(10);
+const BURST_MAX: Duration = Duration::from_millis(200);
+/// An API server that was silent and has not failed again for so long, which is more than the watcher waits at most, works:
+/// a watch that goes on where it was says nothing until something happens.
+const TROUBLED: Duration = Duration::from_secs(75);
+/// Objects of a resource that the API server says it does not have are believed to be gone after this time: while one
+/// starts, it may not know yet what it has.
+const ABSENT_AFTER: Duration = Duration::from_secs(10);
+
+/// Whether an object comes from a cluster, by its place.
+#[must_use]
+pub fn is_origin(file: &std::path::Path) -> bool {
+    file.to_str().is_some_and(|file| file.starts_with(PLACE))
+}
+
+/// Why there is nothing to read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the API server has not been read: {}", missing.join("; "))]
+pub struct Behind {
+    /// Resources that were not listed yet, and why.
+    pub missing: Vec<String>,
+}
+
+/// What an API server holds.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    holdings: Holdings,
+    changed: watch::Receiver<u64>,
+}
+
+/// What the watches have told, one entry a kind. Shared by those that tell and those that read.
+#[derive(Debug, Clone)]
+pub(super) struct Holdings {
+    held: Arc<Mutex<BTreeMap<&'static str, Held>>>,
+    tell: watch::Sender<u64>,
+}
+
+/// Objects of one kind by namespace and name.
+type Objects = BTreeMap<(String, String), Arc<Object>>;
+
+#[derive(Debug, Default)]
+struct Held {
+    objects: Objects,
+    /// It was listed once, or is known to be absent.
+    known: bool,
+    /// Why the API server did not tell, and when that was found.
+    trouble: Option<(String, Instant)>,
+    /// Since when it says that there is no such resource.
+    absent_since: Option<Instant>,
+}
+
+impl Cluster {
+    /// Everything that is known now. Kinds and objects in a fixed order.
+    ///
+    /// # Errors
+    /// When something was never listed.
+    pub fn read(&self) -> Result<Snapshot, Behind> {
+        let held = self.holdings.lock();
+        let missing: Vec<String> = KINDS
+            .iter()
+            .filter(|kind| !held.get(kind.plural).is_some_and(|held| held.known))
+            .map(|kind| {
+                let why = held.get(kind.plural).and_then(|held| held.trouble.as_ref());
+                let why = why.map_or("no answer yet", |(why, _)| why);
+                format!("{}: {why}", kind.resource())
+            })
+            .collect();
+        if !missing.is_empty() {
+            return Err(Behind { missing });
+        }
+        let objects =
+            KINDS.iter().filter_map(|kind| held.get(kind.plural)).flat_map(|held| held.objects.values().cloned());
+        Ok(Snapshot { objects: objects.collect(), diagnostics: Vec::new() })
+    }
+
+    /// Resources that the API server does not tell about at present, and why. What was known stays.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        let held = self.holdings.lock();
+        let troubled = KINDS.iter().filter_map(|kind| Some((kind, held.get(kind.plural)?.trouble.as_ref()?)));
+        let troubled = troubled.filter(|(_, (_, since))| since.elapsed() < TROUBLED);
+        troubled.map(|(kind, (why, _))| format!("{}: {why}", kind.resource())).collect()
+    }
+
+    /// Waits until something has changed since the last call. A burst counts once. Cancel-safe.
+    /// `false` when nobody tells any more.
+    pub async fn changed(&mut self) -> bool {
+        let mut seen = self.changed.clone();
+        if seen.changed().await.is_err() {
+            return false;
+        }
+        let end = Instant::now() + BURST_MAX;
+        while Instant::now() < end {
+            match tokio::time::timeout(QUIET, seen.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => break,
+            }
+        }
+        self.changed = seen;
+        true
+    }
+}
+
+impl Holdings {
+    /// Nothing known yet, and who reads it.
+    pub(super) fn new() -> (Self, Cluster) {
+        let (tell, changed) = watch::channel(0);
+        let holdings = Self { held: Arc::default(), tell };
+        (holdings.clone(), Cluster { holdings, changed })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Held>> {
+        // Nothing is done under the lock that could leave it half done.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works on one kind; `work` says whether anything is different.
+    fn change(&self, kind: &Kind, work: impl FnOnce(&mut Held) -> bool) {
+        let mut held = self.lock();
+        let held_here = held.entry(kind.plural).or_default();
+        let troubled = held_here.trouble.is_some();
+        if work(held_here) | (held_here.trouble.is_some() != troubled) {
+            drop(held);
+            self.tell.send_modify(|changes| *changes = changes.wrapping_add(1));
+        }
+    }
+
+    /// A whole list.
+    pub(super) fn replace(&self, kind: &Kind, objects: Vec<Object>) {
+        self.change(kind, |held| {
+            let mut new = Objects::new();
+            for object in objects {
+                let key = (object.namespace.clone(), object.name.clone());
+                // What is the same stays the same in memory, too.
+                let same = held.objects.remove(&key).filter(|old| **old == object);
+                new.insert(key, same.unwrap_or_else(|| Arc::new(object)));
+            }
+            let first = !held.known;
+            *held = Held { objects: new, known: true, trouble: None, absent_since: None };
+            first || !held.objects.is_empty()
+        });
+    }
+
+    /// An object that is new or different.
+    pub(super) fn put(&self, kind: &Kind, object: Object) {
+        self.change(kind, |held| {
+            held.trouble = None;
+            let key = (object.namespace.clone(), object.name.clone());
+            if held.objects.get(&key).is_some_and(|old| **old == object) {
+                return false; // Only what is not looked at is different.
+            }
+            held.objects.insert(key, Arc::new(object));
+            true
+        });
+    }
+
+    /// An object that is gone.
+    pub(super) fn remove(&self, kind: &Kind, object: &Object) {
+        self.change(kind, |held| {
+            held.trouble = None;
+            held.objects.remove(&(object.namespace.clone(), object.name.clone())).is_some()
+        });
+    }
+
+    /// The API server does not tell; what was known stays.
+    pub(super) fn trouble(&self, kind: &Kind, why: String) {
+        self.change(kind, |held| {
+            held.trouble = Some((why, Instant::now()));
+            false
+        });
+    }
+
+    /// The API server says that it has no such resource.
+    pub(super) fn absent(&self, kind: &Kind) {
+        self.change(kind, |held| {
+            held.trouble = None;
+            let since = *held.absent_since.get_or_insert_with(Instant::now);
+            if held.known && (held.objects.is_empty() || since.elapsed() < ABSENT_AFTER) {
+                return false;
+            }
+            held.objects.clear();
+            held.known = true;
+            true
+        });
+    }
+}
+
+/// In the place of a file.
+fn place(kind: &Kind) -> PathBuf {
+    format!("{PLACE}{}", kind.resource()).into()
+}

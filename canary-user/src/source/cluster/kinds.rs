@@ -1,0 +1,101 @@
+//! The resources that are watched.
+
+/// One resource of the API.
+#[derive(Debug)]
+pub(crate) struct Kind {
+    /// Empty for the core group.
+    pub(crate) group: &'static str,
+    /// Versions that canary reads, the preferred one first: the first that the API server has is taken.
+    pub(crate) versions: &'static [&'static str],
+    /// As in paths.
+    pub(crate) plural: &'static str,
+    /// As in objects.
+    pub(crate) name: &'static str,
+    /// Fields that are kept; none: all of them. Of the cluster's own kinds only what is read is kept: there are many, they are
+    /// large, and a newer API server may know fields that this canary does not.
+    pub(crate) keep: &'static [&'static str],
+}
+
+impl Kind {
+    /// As `kubectl` names it: `virtualservices.networking.istio.io`.
+    pub(crate) fn resource(&self) -> String {
+        if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+    }
+}
+
+const fn istio(plural: &'static str, name: &'static str) -> Kind {
+    Kind { group: "networking.istio.io", versions: &["v1", "v1beta1", "v1alpha3"], plural, name, keep: &[] }
+}
+
+/// All of them.
+pub(crate) const KINDS: &[Kind] = &[
+    Kind {
+        group: "",
+        versions: &["v1"],
+        plural: "services",
+        name: "Service",
+        keep: &[
+            "spec.type",
+            "spec.clusterIP",
+            "spec.clusterIPs",
+            "spec.externalIPs",
+            "spec.externalName",
+            "spec.internalTrafficPolicy",
+            "spec.externalTrafficPolicy",
+            "spec.sessionAffinity",
+            "spec.sessionAffinityConfig",
+            "spec.publishNotReadyAddresses",
+            "spec.selector",
+            "spec.ports[].name",
+            "spec.ports[].port",
+            "spec.ports[].targetPort",
+            "spec.ports[].protocol",
+            "spec.ports[].appProtocol",
+            "spec.ports[].nodePort",
+            "status.loadBalancer.ingress[].ip",
+        ],
+    },
+    Kind {
+        group: "discovery.k8s.io",
+        versions: &["v1"],
+        plural: "endpointslices",
+        name: "EndpointSlice",
+        keep: &[
+            "addressType",
+            "endpoints[].addresses",
+            "endpoints[].conditions",
+            "endpoints[].nodeName",
+            "endpoints[].zone",
+            "endpoints[].hints",
+            "endpoints[].targetRef.kind",
+            "endpoints[].targetRef.name",
+            "endpoints[].targetRef.namespace",
+            "ports[].name",
+            "ports[].port",
+            "ports[].protocol",
+        ],
+    },
+    Kind {
+        group: "",
+        versions: &["v1"],
+        plural: "pods",
+        name: "Pod",
+        keep: &[
+            "spec.hostNetwork",
+            "spec.nodeName",
+            "spec.containers[].ports[].name",
+            "spec.containers[].ports[].containerPort",
+            "spec.containers[].ports[].protocol",
+            "status.phase",
+            "status.podIP",
+            "status.podIPs",
+            "status.conditions[].type",
+            "status.conditions[].status",
+        ],
+    },
+    istio("virtualservices", "VirtualService"),
+    istio("destinationrules", "DestinationRule"),
+    istio("serviceentries", "ServiceEntry"),
+    istio("workloadentries", "WorkloadEntry"),
+    Kind { group: "canary.io", versions: &["v1alpha1"], plural: "routepolicies", name: "RoutePolicy", keep: &[] },
+];

@@ -1,0 +1,128 @@
+//! What is kept of objects, and what is known when.
+use serde_json::{Value, json};
+
+use super::*;
+
+fn kind(plural: &str) -> &'static Kind {
+    KINDS.iter().find(|kind| kind.plural == plural).unwrap()
+}
+
+fn object(plural: &str, body: Value) -> Object {
+    let kind = kind(plural);
+    trim::trim(kind, kind.versions[0], body).unwrap()
+}
+
+/// Holdings that know of every kind, and the reader.
+fn listed() -> (Holdings, Cluster) {
+    let (holdings, cluster) = Holdings::new();
+    for kind in KINDS {
+        holdings.replace(kind, Vec::new());
+    }
+    (holdings, cluster)
+}
+
+fn service(name: &str, port: u16) -> Object {
+    object("services", json!({"metadata": {"name": name, "namespace": "a"}, "spec": {"ports": [{"port": port}]}}))
+}
+
+#[test]
+fn of_a_pod_little_is_kept_and_lists_keep_their_places() {
+    let pod = object(
+        "pods",
+        json!({
+            "metadata": {"name": "v1-0", "namespace": "a", "labels": {"app": "x"}, "annotations": {"big": "…"},
+                "resourceVersion": "7", "managedFields": [{}], "uid": "u"},
+            "spec": {"nodeName": "n", "hostNetwork": true, "serviceAccountName": "s",
+                "containers": [{"name": "a"}, {"image": "i", "ports": [{"name": "http", "containerPort": 80, "hostPort": 1}]}]},
+            "status": {"phase": "Running", "podIP": "10.0.0.1", "hostIP": "192.0.2.1", "conditions":
+                [{"type": "Ready", "status": "True", "lastProbeTime": null}]},
+        }),
+    );
+    let expected = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "v1-0", "namespace": "a", "labels": {"app": "x"}, "uid": "u"},
+        "spec": {"hostNetwork": true, "nodeName": "n", "containers": [{}, {"ports": [{"name": "http", "containerPort": 80}]}]},
+        "status": {"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]},
+    });
+    assert_eq!(pod.body, expected);
+    assert_eq!((pod.id().as_str(), pod.origin.to_string().as_str()), ("Pod a/v1-0", "kubernetes:pods"));
+}
+
+#[test]
+fn of_a_route_everything_is_kept_but_what_others_write_about_it() {
+    let route = object(
+        "virtualservices",
+        json!({
+            "metadata": {"name": "r", "namespace": "a", "resourceVersion": "7",
+                "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "canary.io/udp": "true"}},
+            "spec": {"hosts": ["x"], "future": {"field": 1}},
+            "status": {"conditions": []},
+        }),
+    );
+    let expected = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+        "metadata": {"name": "r", "namespace": "a", "annotations": {"canary.io/udp": "true"}},
+        "spec": {"hosts": ["x"], "future": {"field": 1}},
+    });
+    assert_eq!(route.body, expected);
+}
+
+#[test]
+fn nothing_is_read_before_everything_was_listed() {
+    let (holdings, cluster) = Holdings::new();
+    for kind in KINDS.iter().filter(|kind| kind.plural != "pods") {
+        holdings.replace(kind, Vec::new());
+    }
+    assert_eq!(cluster.read().unwrap_err().missing, ["pods: no answer yet"]);
+    holdings.trouble(kind("pods"), "forbidden".into());
+    assert_eq!(cluster.read().unwrap_err().missing, ["pods: forbidden"]);
+    assert_eq!(cluster.troubles(), ["pods: forbidden"]);
+    holdings.replace(kind("pods"), Vec::new());
+    assert_eq!(cluster.read().unwrap(), Snapshot::default());
+    assert!(cluster.troubles().is_empty());
+}
+
+#[test]
+fn what_is_not_installed_is_empty_at_once_but_what_was_there_stays_a_while() {
+    let (holdings, cluster) = Holdings::new();
+    for kind in KINDS {
+        holdings.absent(kind);
+    }
+    assert_eq!(cluster.read().unwrap(), Snapshot::default());
+    holdings.replace(kind("services"), vec![service("x", 80)]);
+    holdings.absent(kind("services"));
+    assert_eq!(cluster.read().unwrap().objects.len(), 1);
+}
+
+#[test]
+fn a_silent_server_takes_nothing_away() {
+    let (holdings, cluster) = listed();
+    holdings.put(kind("services"), service("x", 80));
+    holdings.trouble(kind("services"), "gone".into());
+    assert_eq!(cluster.read().unwrap().objects.len(), 1);
+    assert_eq!(cluster.troubles(), ["services: gone"]);
+    holdings.remove(kind("services"), &service("x", 80));
+    assert_eq!(cluster.read().unwrap(), Snapshot::default());
+}
+
+#[tokio::test]
+async fn changes_are_told_once_and_only_if_they_are_some() {
+    let (holdings, mut cluster) = listed();
+    assert!(cluster.changed().await);
+    let mut told = async |what: &str| {
+        let patience = if what == "told" { Duration::from_secs(10) } else { Duration::from_millis(100) };
+        let told = tokio::time::timeout(patience, cluster.changed()).await;
+        assert_eq!(told.is_ok(), what == "told", "{what}");
+    };
+    told("nothing").await;
+    holdings.put(kind("services"), service("x", 80));
+    holdings.put(kind("services"), service("y", 80));
+    told("told").await;
+    told("nothing").await;
+    holdings.put(kind("services"), service("x", 80)); // Its status, perhaps.
+    told("nothing").await;
+    holdings.replace(kind("services"), vec![service("x", 81)]);
+    told("told").await;
+    holdings.remove(kind("services"), &service("y", 80));
+    told("nothing").await;
+}

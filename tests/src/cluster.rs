@@ -1,0 +1,204 @@
+//! The story as a cluster has it: objects at an API server, and a controller that lists the Pods of each Service.
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::{
+    agent::{Agent, EndpointState},
+    apiserver::ApiServer,
+    load::{Load, Progress, run},
+    resources::{Endpoint, PORT, VIP, VIP6},
+    story::{Hook, Story, vip},
+    tally::{Tally, Weights},
+};
+
+/// Namespaces, pods, an API server and an agent that follows it.
+#[derive(Debug)]
+pub struct Cluster {
+    // In this order: the agent ends before its namespace is let go.
+    /// The agent.
+    pub agent: Agent,
+    /// The API server, on loopback of the node.
+    pub server: ApiServer,
+    /// The namespaces.
+    pub story: Story,
+}
+
+impl Cluster {
+    /// helloworld with pods of v1 and v2 and these weights, and an agent that serves them.
+    ///
+    /// # Errors
+    /// When something does not start; says what, with the agent's log.
+    pub fn new(v1: u8, v2: u8, weights: Weights) -> Result<Self> {
+        let mut cluster = Self::without_routes(v1, v2)?;
+        cluster.server.put([subsets(), route(weights)])?;
+        cluster.start()?;
+        Ok(cluster)
+    }
+
+    /// The Service and its pods only; the agent does not run yet.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub fn without_routes(v1: u8, v2: u8) -> Result<Self> {
+        let story = Story::new(Hook::Tc, v1, v2)?;
+        let server = ApiServer::start(Some(&story.node))?;
+        let mut agent = Agent::new(&story)?;
+        agent.follow(&server)?;
+        let addresses = [VIP.to_string(), VIP6.to_string()];
+        server.put([service("helloworld", &json!({"app": "helloworld"}), &addresses)])?;
+        server.put(story.endpoints().iter().map(pod))?;
+        let cluster = Self { agent, server, story };
+        cluster.control()?;
+        Ok(cluster)
+    }
+
+    /// Starts the agent and waits until it serves every pod.
+    ///
+    /// # Errors
+    /// When it does not; with its log.
+    pub fn start(&mut self) -> Result<()> {
+        self.agent.start(&self.story)?;
+        self.agent.wait_for(&sockets(&self.story.endpoints()), &[EndpointState::Serving])
+    }
+
+    /// One more pod, ready, in its Service.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn add_pod(&mut self, version: &str) -> Result<Endpoint> {
+        let endpoint = self.story.add_pod(version)?;
+        self.server.put([pod(&endpoint)])?;
+        self.control()?;
+        Ok(endpoint)
+    }
+
+    /// Deletes a pod as Kubernetes does: it is terminating and leaves its Service, goes on running, and is gone later.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn terminate_pod(&self, name: &str) -> Result<()> {
+        let when = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30}});
+        self.server.patch("pods", "default", name, &when)?;
+        self.control()
+    }
+
+    /// What the controllers of the cluster do after each change: for each Service with a selector two slices, one a family.
+    ///
+    /// # Errors
+    /// When an object is not what it should be.
+    pub fn control(&self) -> Result<()> {
+        let pods = self.server.list("pods");
+        for service in self.server.list("services") {
+            let Some(selector) = service.pointer("/spec/selector").and_then(Value::as_object) else { continue };
+            let name = service.pointer("/metadata/name").and_then(Value::as_str).context("a Service without a name")?;
+            let selected = |pod: &&Value| {
+                let labels = pod.pointer("/metadata/labels");
+                selector.iter().all(|(label, value)| labels.and_then(|it| it.get(label)) == Some(value))
+            };
+            let pods: Vec<&Value> = pods.iter().filter(selected).collect();
+            self.server.put([slice(name, "IPv4", 0, &pods), slice(name, "IPv6", 1, &pods)])?;
+        }
+        Ok(())
+    }
+
+    /// Opens connections to the Service, waits for their end, and counts.
+    ///
+    /// # Errors
+    /// When the client cannot run.
+    pub fn connect(&self, connections: u32) -> Result<Tally> {
+        self.story.client.run(|| run(Load::tcp(vip(false), connections), &Progress::new()))?
+    }
+}
+
+/// Addresses of pods.
+#[must_use]
+pub fn sockets(endpoints: &[Endpoint]) -> Vec<SocketAddr> {
+    endpoints.iter().map(|endpoint| SocketAddr::new(endpoint.v4.into(), PORT)).collect()
+}
+
+/// A Service as the API server returns one, defaults included.
+#[must_use]
+pub fn service(name: &str, selector: &Value, addresses: &[String]) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "namespace": "default", "managedFields": [{"manager": "kubectl", "operation": "Apply"}],
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}},
+        "spec": {
+            "type": "ClusterIP", "clusterIP": addresses.first(), "clusterIPs": addresses, "selector": selector,
+            "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack", "internalTrafficPolicy": "Cluster",
+            "sessionAffinity": "None", "aFieldOfTheYear2030": true,
+            "ports": [{"name": "http", "port": PORT, "protocol": "TCP", "targetPort": "http"}],
+        },
+        "status": {"loadBalancer": {}},
+    })
+}
+
+/// A Pod that is ready, labelled as the story's: `app`, `version`.
+#[must_use]
+pub fn pod(endpoint: &Endpoint) -> Value {
+    let Endpoint { pod, version, v4, v6 } = endpoint;
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": pod, "namespace": "default", "labels": {"app": "helloworld", "version": version},
+            "ownerReferences": [{"kind": "ReplicaSet", "name": format!("helloworld-{version}-5d9f"), "controller": true}]},
+        "spec": {
+            "nodeName": "node", "serviceAccountName": "default",
+            "containers": [{"name": "helloworld", "image": "docker.io/istio/examples-helloworld-v1",
+                "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}]}],
+        },
+        "status": {
+            "phase": "Running", "hostIP": "192.0.2.1", "podIP": v4, "podIPs": [{"ip": v4}, {"ip": v6}],
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+        },
+    })
+}
+
+fn slice(service: &str, family: &str, position: usize, pods: &[&Value]) -> Value {
+    let endpoint = |pod: &&Value| {
+        let at = |pointer: &str| pod.pointer(pointer).cloned();
+        let ready = at("/status/conditions/0/status") == Some(json!("True"));
+        let terminating = at("/metadata/deletionTimestamp").is_some();
+        Some(json!({
+            "addresses": [at(&format!("/status/podIPs/{position}/ip"))?],
+            "conditions": {"ready": ready && !terminating, "serving": ready, "terminating": terminating},
+            "nodeName": "node",
+            "targetRef": {"kind": "Pod", "name": at("/metadata/name"), "namespace": "default", "uid": at("/metadata/uid")},
+        }))
+    };
+    let endpoints: Vec<Value> = pods.iter().filter_map(endpoint).collect();
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
+        "metadata": {"name": format!("{service}-{}", family.to_lowercase()), "namespace": "default",
+            "labels": {"kubernetes.io/service-name": service, "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}},
+        "endpoints": endpoints,
+        "ports": [{"name": "http", "port": PORT, "protocol": "TCP"}],
+    })
+}
+
+/// The subsets of helloworld.
+#[must_use]
+pub fn subsets() -> Value {
+    json!({
+        "apiVersion": "networking.istio.io/v1beta1", "kind": "DestinationRule",
+        "metadata": {"name": "helloworld", "namespace": "default"},
+        "spec": {"host": "helloworld", "subsets": [
+            {"name": "v1", "labels": {"version": "v1"}},
+            {"name": "v2", "labels": {"version": "v2"}},
+        ]},
+    })
+}
+
+/// The blog's VirtualService.
+#[must_use]
+pub fn route(Weights { v1, v2 }: Weights) -> Value {
+    json!({
+        "apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService",
+        "metadata": {"name": "helloworld", "namespace": "default"},
+        "spec": {"hosts": ["helloworld"], "http": [{"route": [
+            {"destination": {"host": "helloworld", "subset": "v1"}, "weight": v1},
+            {"destination": {"host": "helloworld", "subset": "v2"}, "weight": v2},
+        ]}]},
+    })
+}

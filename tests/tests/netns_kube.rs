@@ -1,0 +1,270 @@
+//! The agent in a cluster: it follows an API server, whatever becomes of that, and traffic never notices.
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use canary_tests::{
+    agent::EndpointState,
+    apiserver::Faults,
+    background::Background,
+    cluster::{Cluster, pod, route, service, sockets, subsets},
+    load::Load,
+    story::vip,
+    tally::Weights,
+};
+use serde_json::{Value, json};
+
+const START: Weights = Weights { v1: 90, v2: 10 };
+const HALF: Weights = Weights { v1: 50, v2: 50 };
+
+/// Waits until `done` holds.
+fn eventually(cluster: &Cluster, what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+    let started = Instant::now();
+    while !done()? {
+        ensure!(started.elapsed() < Duration::from_mins(1), "{what} never happens\n{}", cluster.agent.log());
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// The services that the agent has in force.
+fn services(cluster: &Cluster) -> Result<Vec<Value>> {
+    let said: Value = serde_json::from_str(&cluster.agent.call(&["get", "services", "-o", "json"])?)?;
+    Ok(said.pointer("/items").and_then(Value::as_array).context("no items")?.clone())
+}
+
+/// Waits until the agent has these weights in force, in both families.
+fn in_force(cluster: &Cluster, Weights { v1, v2 }: Weights) -> Result<()> {
+    let expected = [json!(v1), json!(v2)];
+    eventually(cluster, &format!("{v1}:{v2}"), || {
+        let services = services(cluster)?;
+        let weight = |service: &Value, at| service.pointer(&format!("/rules/0/versions/{at}/weight")).cloned();
+        let has = |service: &Value| [0, 1].map(|at| weight(service, at).unwrap_or(json!(0))) == expected;
+        Ok(services.len() == 2 && services.iter().all(has))
+    })
+}
+
+/// Connections, which all are answered, in the shares of these weights.
+fn assert_split(cluster: &Cluster, weights: Weights, connections: u32) -> Result<()> {
+    let tally = cluster.connect(connections)?;
+    assert_eq!((tally.answers(), tally.failed), (connections.into(), 0), "{tally:?}\n{}", cluster.agent.log());
+    weights.hold_for(&tally)
+}
+
+#[test]
+fn weights_of_a_virtual_service_hold_exactly_and_follow_the_api() -> Result<()> {
+    let cluster = Cluster::new(3, 1, START)?;
+    assert_split(&cluster, START, 200)?;
+    for weights in [HALF, Weights { v1: 1, v2: 99 }, START] {
+        cluster.server.put([route(weights)])?;
+        in_force(&cluster, weights)?;
+        assert_split(&cluster, weights, 100)?;
+    }
+    Ok(())
+}
+
+/// The API server goes away and comes back, breaks watches off in the middle of a line, forgets what it said, answers slowly and
+/// with errors. What changes meanwhile is in force some time later; connections never notice.
+#[test]
+fn whatever_the_api_server_does_connections_go_on() -> Result<()> {
+    let mut cluster = Cluster::new(2, 1, START)?;
+    let held = Background::hold(&cluster.story.client, vip(false), 20)?;
+    let busy = Background::load(&cluster.story.client, Load { concurrency: 2, ..Load::tcp(vip(false), u32::MAX) });
+
+    cluster.server.cut();
+    cluster.server.put([route(HALF)])?;
+    in_force(&cluster, HALF)?;
+
+    cluster.server.compact();
+    cluster.server.put([route(START)])?;
+    in_force(&cluster, START)?;
+
+    cluster.server.stop();
+    let (code, status) = cluster.agent.wait_for_status("the API server does not tell")?;
+    assert_ne!(code, Some(0), "{status}");
+    // It comes back with another memory: what happened meanwhile is in no watch.
+    cluster.server.put([route(HALF)])?;
+    cluster.server.compact();
+    let Cluster { server, story, .. } = &mut cluster;
+    server.resume(Some(&story.node))?;
+    in_force(&cluster, HALF)?;
+
+    cluster.server.misbehave(Faults { failing: 20, delay: Duration::from_millis(100), ..Faults::default() });
+    cluster.server.put([route(START)])?;
+    in_force(&cluster, START)?;
+
+    let tally = busy.stop()?;
+    assert_eq!(tally.failed, 0, "{tally:?}\n{}", cluster.agent.log());
+    let tally = held.stop()?;
+    assert_eq!((tally.answers(), tally.failed), (20, 0), "{tally:?}");
+    Ok(())
+}
+
+/// Without an API server an agent starts with what was in force before, and says what it waits for.
+#[test]
+fn an_agent_that_finds_no_api_server_keeps_what_was_in_force() -> Result<()> {
+    let mut cluster = Cluster::new(1, 1, START)?;
+    cluster.server.stop();
+    cluster.agent.kill()?;
+    assert_split(&cluster, START, 50)?;
+    cluster.agent.spawn(&cluster.story)?;
+    let (code, status) = cluster.agent.wait_for_status("the API server has not been read")?;
+    assert!(code != Some(0) && status.contains("virtualservices.networking.istio.io"), "{status}");
+    assert_split(&cluster, START, 50)?;
+    cluster.server.put([route(HALF)])?;
+    let Cluster { server, story, .. } = &mut cluster;
+    server.resume(Some(&story.node))?;
+    in_force(&cluster, HALF)?;
+    assert_split(&cluster, HALF, 50)
+}
+
+/// What this account may not read is named, and nothing is taken for empty because of it.
+#[test]
+fn what_may_not_be_read_is_not_taken_for_empty() -> Result<()> {
+    let mut cluster = Cluster::new(1, 1, START)?;
+    cluster.agent.kill()?;
+    cluster.server.misbehave(Faults { forbidden: vec!["pods"], ..Faults::default() });
+    cluster.agent.spawn(&cluster.story)?;
+    let (code, status) = cluster.agent.wait_for_status("pods is forbidden")?;
+    assert!(code != Some(0) && status.contains("may list and watch"), "{status}");
+    assert_split(&cluster, START, 50)?;
+    cluster.server.misbehave(Faults::default());
+    cluster.server.put([route(HALF)])?;
+    in_force(&cluster, HALF)
+}
+
+/// Services without rules are left to kube-proxy; one that had some stays, for its connections are known here only.
+#[test]
+fn plain_services_are_left_to_others_until_there_are_rules() -> Result<()> {
+    let mut cluster = Cluster::without_routes(1, 1)?;
+    cluster.server.serve_resource("virtualservices", false);
+    cluster.server.serve_resource("destinationrules", false);
+    cluster.agent.start(&cluster.story)?;
+    assert_eq!(services(&cluster)?, [] as [Value; 0]);
+
+    // Istio's kinds are installed later.
+    cluster.server.serve_resource("virtualservices", true);
+    cluster.server.serve_resource("destinationrules", true);
+    cluster.server.put([subsets(), route(START)])?;
+    in_force(&cluster, START)?;
+    cluster.agent.wait_for(&sockets(&cluster.story.endpoints()), &[EndpointState::Serving])?;
+    assert_split(&cluster, START, 50)?;
+
+    let held = Background::hold(&cluster.story.client, vip(false), 10)?;
+    cluster.server.delete("virtualservices", "default", "helloworld")?;
+    eventually(&cluster, "a plain service", || {
+        Ok(services(&cluster)?.iter().all(|service| service.pointer("/rules/0/name") == Some(&json!("default"))))
+    })?;
+    let before = held.progress().exchanges();
+    held.wait_for_exchanges(before + 50)?;
+    assert_eq!(held.stop()?.failed, 0);
+    let tally = cluster.connect(100)?;
+    assert_eq!((tally.of("v1"), tally.of("v2")), (50, 50), "{tally:?}");
+    Ok(())
+}
+
+/// Ready, not ready, terminating, labelled anew: each is followed, and what is open goes on.
+#[test]
+fn endpoints_live_and_end_as_kubernetes_says() -> Result<()> {
+    let mut cluster = Cluster::new(2, 1, START)?;
+    let held = Background::hold(&cluster.story.client, vip(false), 30)?;
+    let [first, second] = <[_; 2]>::try_from(cluster.story.endpoints_of("v1")).ok().context("two pods of v1")?;
+
+    // Not ready: out of the service, its connections go on.
+    let not_ready = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
+    cluster.server.patch("pods", "default", &first.pod, &not_ready)?;
+    cluster.control()?;
+    cluster.agent.wait_for(&sockets(std::slice::from_ref(&first)), &[EndpointState::Draining])?;
+    assert_split(&cluster, START, 100)?;
+    cluster.server.put([pod(&first)])?;
+    cluster.control()?;
+    cluster.agent.wait_for(&sockets(std::slice::from_ref(&first)), &[EndpointState::Serving])?;
+
+    // Terminating: the same.
+    cluster.terminate_pod(&second.pod)?;
+    cluster.agent.wait_for(&sockets(std::slice::from_ref(&second)), &[EndpointState::Draining])?;
+    assert_split(&cluster, START, 100)?;
+
+    // Labelled anew: the other version's from now on.
+    let third = cluster.add_pod("v1")?;
+    cluster.agent.wait_for(&sockets(std::slice::from_ref(&third)), &[EndpointState::Serving])?;
+    cluster.server.patch("pods", "default", &third.pod, &json!({"metadata": {"labels": {"version": "v2"}}}))?;
+    eventually(&cluster, "another version", || {
+        let tally = cluster.connect(100)?;
+        assert_eq!(tally.failed, 0, "{tally:?}");
+        // Its server still says v1; of the ten connections for v2 it has five.
+        Ok(tally.of_instance(&third.pod) == 5)
+    })?;
+    let before = held.progress().exchanges();
+    held.wait_for_exchanges(before + 100)?;
+    let tally = held.stop()?;
+    assert_eq!((tally.answers(), tally.failed), (30, 0), "{tally:?}");
+    Ok(())
+}
+
+/// The story: autoscalers work undisturbed, in random order, and the canary has its share at every moment.
+#[test]
+fn autoscalers_do_not_change_the_share() -> Result<()> {
+    let mut cluster = Cluster::new(1, 1, START)?;
+    let busy = Background::load(&cluster.story.client, Load { concurrency: 2, ..Load::tcp(vip(false), u32::MAX) });
+    for (version, count) in [("v1", 4), ("v2", 3), ("v1", 2), ("v2", 5), ("v1", 6), ("v2", 1), ("v1", 1)] {
+        while cluster.story.endpoints_of(version).len() < count {
+            let added = cluster.add_pod(version)?;
+            cluster.agent.wait_for(&sockets(&[added]), &[EndpointState::Serving])?;
+        }
+        for surplus in cluster.story.endpoints_of(version).split_off(count) {
+            cluster.terminate_pod(&surplus.pod)?;
+            cluster.agent.wait_for(&sockets(std::slice::from_ref(&surplus)), &[EndpointState::Draining])?;
+            // Connections are short; the rest of the grace period.
+            thread::sleep(Duration::from_millis(300));
+            cluster.server.delete("pods", "default", &surplus.pod)?;
+            cluster.control()?;
+            cluster.story.remove_pod(&surplus.pod)?;
+        }
+        thread::sleep(Duration::from_millis(300));
+    }
+    let tally = busy.stop()?;
+    assert_eq!(tally.failed, 0, "{tally:?}");
+    START.hold_for(&tally)
+}
+
+/// An object that cannot be used takes nothing with it: what was good stays, and the status names field and object.
+#[test]
+fn a_bad_object_leaves_what_was_good() -> Result<()> {
+    let mut cluster = Cluster::new(1, 1, START)?;
+    cluster.server.put([route(Weights { v1: 0, v2: 0 })])?;
+    eventually(&cluster, "an error", || {
+        let reason = |service: &Value| service.get("reason").and_then(Value::as_str).map(str::to_owned);
+        Ok(services(&cluster)?.iter().all(|it| reason(it).is_some_and(|reason| reason.contains("last good"))))
+    })?;
+    assert_split(&cluster, START, 50)?;
+    // Not even a restart loses it.
+    cluster.agent.kill()?;
+    cluster.agent.spawn(&cluster.story)?;
+    cluster.agent.wait_for_status("its last good version")?;
+    assert_split(&cluster, START, 50)
+}
+
+/// More than one page of everything.
+#[test]
+fn long_lists_come_in_pages() -> Result<()> {
+    let mut cluster = Cluster::without_routes(1, 1)?;
+    let others = (0..1_300).map(|n| {
+        let address = format!("10.97.{}.{}", n / 250, n % 250 + 1);
+        service(&format!("other-{n:04}"), &json!({"app": format!("other-{n}")}), &[address])
+    });
+    cluster.server.put(others)?;
+    let last = json!({"metadata": {"name": "other-1299"}, "spec": {"hosts": ["other-1299"], "http": [
+        {"route": [{"destination": {"host": "other-1299"}}]}]},
+        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService"});
+    cluster.server.put([subsets(), route(START), last])?;
+    cluster.start()?;
+    let names: Vec<Value> = services(&cluster)?.iter().filter_map(|it| it.get("service").cloned()).collect();
+    assert!(names.contains(&json!("default/other-1299:5000/tcp")), "{names:?}");
+    assert_eq!(names.len(), 3, "{names:?}");
+    let pages = cluster.server.requests().iter().filter(|request| *request == "list services").count();
+    assert_eq!(pages, 3);
+    Ok(())
+}
