@@ -98,8 +98,10 @@ map_type! {
         pub total: u32,
         /// [`EXACT`], [`KEYED_FLOW`] or [`KEYED_CLIENT`].
         pub choosing: u32,
+        /// 1: chosen for packets only, not for sockets: the proxy finds the service of a connection by its flow.
+        pub for_packets: u32,
         /// Zero: fills the cache line.
-        pub pad: [u32; 7],
+        pub pad: [u32; 6],
     }
 }
 map_type! {
@@ -207,6 +209,39 @@ map_type! {
         pub state: u16,
         /// Tick of the last packet.
         pub seen: u32,
+        /// Endpoint slot.
+        pub endpoint: u32,
+        /// The endpoint's generation when it was chosen.
+        pub generation: u32,
+    }
+}
+map_type! {
+    /// What a socket addresses, or what answers it.
+    #[repr(align(8))]
+    pub struct SocketKey {
+        /// Number of the socket, for its life.
+        pub cookie: u64,
+        /// Virtual address, or address of an endpoint.
+        pub addr_be: Addr,
+        /// Port.
+        pub port_be: u16,
+        /// IP protocol number.
+        pub protocol: u8,
+        /// 0: what the socket addresses; 1: what answers it.
+        pub answers: u8,
+        /// Zero.
+        pub zero: u32,
+    }
+}
+map_type! {
+    /// Of a virtual address the endpoint that was chosen; of an endpoint the virtual address by which it was.
+    pub struct Peer {
+        /// Its address.
+        pub addr_be: Addr,
+        /// Its port.
+        pub port_be: u16,
+        /// Zero.
+        pub pad: u16,
         /// Endpoint slot.
         pub endpoint: u32,
         /// The endpoint's generation when it was chosen.

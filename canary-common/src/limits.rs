@@ -31,6 +31,8 @@ pub const NODE_SLOTS: u32 = LEAF_SLOTS + 2 * ENDPOINTS;
 pub const GROUP_SLOTS: u32 = 2 * VERSIONS;
 /// Pool of endpoint numbers: member lists and Maglev rings.
 pub const MEMBER_SLOTS: u32 = 4 * 1_048_576;
+/// Sockets that have addressed a service, two entries each; the least recently used are forgotten first.
+pub const SOCKETS: u32 = 262_144;
 /// Datagrams whose later fragments are awaited.
 pub const FRAGMENTS: u32 = 8_192;
 

@@ -4,11 +4,13 @@
 //! instances over BPF maps, `canary trace` one whose tables remember nothing, the differential test one over hash maps.
 mod decide;
 mod flows;
+mod sockets;
 
 use self::flows::{in_service, look_after, serves};
 pub use self::{
     decide::{admit, choose_endpoint, choose_version},
     flows::find_flow,
+    sockets::{choose_for_socket, chosen_before},
 };
 use crate::{
     abi::{

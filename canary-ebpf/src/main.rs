@@ -6,8 +6,10 @@
 #![expect(unreachable_pub, reason = "programs are found by name in the object")]
 #![expect(clippy::needless_pass_by_value, reason = "the signature of a program")]
 
+mod call;
 mod context;
 mod maps;
+mod sockets;
 mod steps;
 mod tables;
 
@@ -59,10 +61,10 @@ fn run<F: Frame>(frame: &mut F, way: Way) -> Result<Onward, Verdict> {
 
 /// Parses, and parks the headers where the verifier forgets which way they were found.
 #[inline(always)]
-fn start<F: Frame, const LIVE: bool>(frame: &mut F) -> Result<Maps<LIVE>, Leave> {
+fn start<F: Frame, const MODE: u8>(frame: &mut F) -> Result<Maps<MODE>, Leave> {
     let headers = headers(frame)?;
-    Maps::<LIVE>::new().ok_or(Leave::Rewrite)?.keep(headers);
-    Maps::<LIVE>::new().ok_or(Leave::Rewrite) // Looked up anew: LLVM must not see through it.
+    Maps::<MODE>::new().ok_or(Leave::Rewrite)?.keep(headers);
+    Maps::<MODE>::new().ok_or(Leave::Rewrite) // Looked up anew: LLVM must not see through it.
 }
 
 /// XDP at ingress.

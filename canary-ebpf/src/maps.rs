@@ -7,8 +7,8 @@ use aya_ebpf::{
 };
 use canary_common::{
     abi::{
-        Counts, Endpoint, Flow, FlowKey, FragmentKey, Group, Leaf, Node, Rule, Service, ServiceKey, Settings, Split,
-        Trace, Version,
+        Counts, Endpoint, Flow, FlowKey, FragmentKey, Group, Leaf, Node, Peer, Rule, Service, ServiceKey, Settings,
+        SocketKey, Split, Trace, Version,
     },
     limits,
     packet::Headers,
@@ -54,6 +54,9 @@ pub(crate) static TRANSIENT: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_en
 pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, Flow> = LruHashMap::with_max_entries(limits::FRAGMENTS, 0);
 
 #[map]
+pub(crate) static SOCKETS: LruHashMap<SocketKey, Peer> = LruHashMap::with_max_entries(limits::SOCKETS, 0);
+
+#[map]
 pub(crate) static CHOICES: PerCpuArray<u64> = PerCpuArray::with_max_entries(limits::LEAF_SLOTS, 0);
 #[map]
 pub(crate) static VERSION_COUNTS: PerCpuArray<Counts> = PerCpuArray::with_max_entries(limits::VERSIONS, 0);
@@ -89,6 +92,13 @@ pub(crate) struct Scratch {
 #[inline(always)]
 pub(crate) fn copy<T: Copy>(map: &Array<T>, slot: u32) -> Option<T> {
     map.get(slot).copied()
+}
+
+/// What a socket addresses, or is answered by.
+#[inline(always)]
+pub(crate) fn peer(key: &SocketKey) -> Option<Peer> {
+    // SAFETY: copied out at once; an element of an LRU map may be given to another socket meanwhile, as with any such map.
+    unsafe { SOCKETS.get(key) }.copied()
 }
 
 /// Adds 1 to a number that other CPUs add to as well, and returns what it was.
@@ -132,6 +142,15 @@ pub(crate) fn count(map: &PerCpuArray<Counts>, slot: u32, change: impl FnOnce(&m
     if let Some(counts) = map.get_ptr_mut(slot) {
         // SAFETY: this CPU's own element; programs do not preempt each other on it.
         change(unsafe { &mut *counts });
+    }
+}
+
+/// Counts a flow in one instruction: whoever interrupts adds to the same number, or has added.
+#[inline(always)]
+pub(crate) fn count_flow_at_once(map: &PerCpuArray<Counts>, slot: u32) {
+    if let Some(counts) = map.get_ptr_mut(slot) {
+        // SAFETY: from a lookup; the field is aligned.
+        fetch_add(unsafe { &raw mut (*counts).flows });
     }
 }
 

@@ -23,8 +23,8 @@ fn stepped(step: u32) -> Result<bool, Leave> {
 
 /// Runs a step of the pipeline on the headers in the scratch.
 #[inline(always)]
-fn step<const LIVE: bool>(run: impl FnOnce(Maps<LIVE>) -> Result<bool, Leave>) -> u32 {
-    let Some(maps) = Maps::<LIVE>::new() else { return UNKNOWN };
+fn step<const MODE: u8>(run: impl FnOnce(Maps<MODE>) -> Result<bool, Leave>) -> u32 {
+    let Some(maps) = Maps::<MODE>::new() else { return UNKNOWN };
     match run(maps) {
         Ok(true) => DONE,
         Ok(false) => UNKNOWN,
@@ -33,21 +33,21 @@ fn step<const LIVE: bool>(run: impl FnOnce(Maps<LIVE>) -> Result<bool, Leave>) -
 }
 
 #[inline(always)]
-fn find<const LIVE: bool>(now: u32) -> u32 {
-    step::<LIVE>(|maps| find_flow(&maps, maps.headers(), now))
+fn find<const MODE: u8>(now: u32) -> u32 {
+    step::<MODE>(|maps| find_flow(&maps, maps.headers(), now))
 }
 
 #[inline(always)]
-fn version<const LIVE: bool>(now: u32) -> u32 {
-    step::<LIVE>(|maps| {
+fn version<const MODE: u8>(now: u32) -> u32 {
+    step::<MODE>(|maps| {
         maps.keep_choice(choose_version(&maps, maps.headers(), now)?);
         Ok(true)
     })
 }
 
 #[inline(always)]
-fn endpoint<const LIVE: bool>(now: u32) -> u32 {
-    step::<LIVE>(|maps| choose_endpoint(&maps, maps.headers(), maps.choice(), now).map(|()| true))
+fn endpoint<const MODE: u8>(now: u32) -> u32 {
+    step::<MODE>(|maps| choose_endpoint(&maps, maps.headers(), maps.choice(), now).map(|()| true))
 }
 
 /// [`find_flow`] for traffic.
@@ -92,15 +92,15 @@ pub extern "C" fn endpoint_dry(now: u32) -> u32 {
     endpoint::<DRY>(now)
 }
 
-impl<const LIVE: bool> Steps for Maps<LIVE> {
+impl<const MODE: u8> Steps for Maps<MODE> {
     #[inline(always)]
     fn find_flow(&self, _: &Headers, now: u32) -> Result<bool, Leave> {
-        stepped(if LIVE { find_live(now) } else { find_dry(now) })
+        stepped(if MODE == LIVE { find_live(now) } else { find_dry(now) })
     }
     #[inline(always)]
     fn admit(&self, _: &Headers, now: u32) -> Result<(), Leave> {
-        stepped(if LIVE { version_live(now) } else { version_dry(now) })?;
-        stepped(if LIVE { endpoint_live(now) } else { endpoint_dry(now) })?;
+        stepped(if MODE == LIVE { version_live(now) } else { version_dry(now) })?;
+        stepped(if MODE == LIVE { endpoint_live(now) } else { endpoint_dry(now) })?;
         Ok(())
     }
 }

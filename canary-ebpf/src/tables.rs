@@ -1,4 +1,4 @@
-//! The pipeline's view of the maps: `Maps<LIVE>` changes them, `Maps<DRY>` only looks.
+//! The pipeline's view of the maps: `Maps<LIVE>` and `Maps<SOCKET>` change them, `Maps<DRY>` only looks.
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
     helpers::generated::bpf_ktime_get_coarse_ns,
@@ -14,14 +14,17 @@ use canary_common::{
 
 use crate::maps::{
     CHOICES, ENDPOINT_COUNTS, ENDPOINTS, FLOWS, FRAGMENTS, GROUPS, HOPS, LEAVES, MEMBERS, NODES, RULES, SCRATCH,
-    SERVICE, SERVICES, SETTINGS, SPLITS, Scratch, TRACE, TRANSIENT, VERSION_COUNTS, VERSIONS, copy, count, fetch_add,
-    set_bits, trace,
+    SERVICE, SERVICES, SETTINGS, SPLITS, Scratch, TRACE, TRANSIENT, VERSION_COUNTS, VERSIONS, copy, count,
+    count_flow_at_once, fetch_add, set_bits, trace,
 };
 
 /// Changes the maps.
-pub(crate) const LIVE: bool = true;
+pub(crate) const LIVE: u8 = 0;
 /// Only looks: for `canary trace`.
-pub(crate) const DRY: bool = false;
+pub(crate) const DRY: u8 = 1;
+/// Changes the maps, in the middle of a process: a packet may be handled on this CPU at any moment, or another process.
+/// Counters are added to in one instruction, and there is no scratch.
+pub(crate) const SOCKET: u8 = 2;
 
 /// The same pointer, of which LLVM knows nothing: it would compute the addresses of all fields ahead of a loop, and keep them
 /// on a stack that has no room.
@@ -39,15 +42,15 @@ fn unknown<T>(mut pointer: *mut T) -> *mut T {
 
 /// The maps as [`Tables`].
 #[derive(Clone, Copy)]
-pub(crate) struct Maps<const LIVE: bool> {
+pub(crate) struct Maps<const MODE: u8> {
     scratch: *mut Scratch,
 }
 
-impl<const LIVE: bool> Maps<LIVE> {
+impl<const MODE: u8> Maps<MODE> {
     /// The maps; `None` never happens, but the verifier wants to see it handled.
     #[inline(always)]
     pub(crate) fn new() -> Option<Self> {
-        Some(Self { scratch: SCRATCH.get_ptr_mut(u32::from(!LIVE))? })
+        Some(Self { scratch: SCRATCH.get_ptr_mut(u32::from(MODE == DRY))? })
     }
 
     /// The maps without scratch: for [`canary_common::pipeline::express`], which needs none.
@@ -109,7 +112,7 @@ impl<const LIVE: bool> Maps<LIVE> {
     }
 }
 
-impl<const LIVE: bool> Tables for Maps<LIVE> {
+impl<const MODE: u8> Tables for Maps<MODE> {
     type Entry = *mut Flow;
 
     #[inline(always)]
@@ -170,20 +173,20 @@ impl<const LIVE: bool> Tables for Maps<LIVE> {
     }
     #[inline(always)]
     fn set_seen(&self, entry: *mut Flow, seen: u32) {
-        if LIVE {
+        if MODE != DRY {
             // SAFETY: as above; one aligned word.
             unsafe { (&raw mut (*entry).seen).write_volatile(seen) };
         }
     }
     #[inline(always)]
     fn mark(&self, entry: *mut Flow, flags: u16) {
-        if LIVE {
+        if MODE != DRY {
             set_bits(entry, flags);
         }
     }
     #[inline(always)]
     fn claim(&self, key: &FlowKey) -> bool {
-        if !LIVE {
+        if MODE == DRY {
             return true;
         }
         let claimed = Flow { state: flow_state::CLAIMED, ..Flow::default() };
@@ -191,7 +194,7 @@ impl<const LIVE: bool> Tables for Maps<LIVE> {
     }
     #[inline(always)]
     fn put(&self, table: Table, key: &FlowKey, flow: &Flow) -> bool {
-        if !LIVE {
+        if MODE == DRY {
             return true;
         }
         let flow = self.value(flow);
@@ -202,7 +205,7 @@ impl<const LIVE: bool> Tables for Maps<LIVE> {
     }
     #[inline(always)]
     fn forget(&self, table: Table, key: &FlowKey) {
-        if LIVE {
+        if MODE != DRY {
             let _ = match table {
                 Table::Established => FLOWS.remove(key),
                 Table::Transient => TRANSIENT.remove(key),
@@ -234,7 +237,7 @@ impl<const LIVE: bool> Tables for Maps<LIVE> {
         let split = SPLITS.get_ptr_mut(slot)?;
         // SAFETY: from a lookup.
         let draws = unsafe { &raw mut (*split).draws };
-        if LIVE {
+        if MODE != DRY {
             return Some(fetch_add(draws));
         }
         let ahead = TRACE.get(0).map_or(0, |trace| trace.ahead);
@@ -278,28 +281,39 @@ impl<const LIVE: bool> Tables for Maps<LIVE> {
     }
     #[inline(always)]
     fn put_fragment(&self, key: &FragmentKey, flow: &Flow) {
-        if LIVE {
+        if MODE != DRY {
             let _ = FRAGMENTS.insert(self.fragment_key(key), self.value(flow), u64::from(BPF_ANY));
         }
     }
 
     #[inline(always)]
     fn forget_fragment(&self, key: &FragmentKey) {
-        if LIVE {
+        if MODE != DRY {
             let _ = FRAGMENTS.remove(self.fragment_key(key));
         }
     }
 
     #[inline(always)]
     fn count_choice(&self, leaf: u32) {
-        if LIVE && let Some(count) = CHOICES.get_ptr_mut(leaf) {
-            // SAFETY: this CPU's own element.
-            unsafe { *count += 1 };
+        if MODE != DRY
+            && let Some(count) = CHOICES.get_ptr_mut(leaf)
+        {
+            if MODE == SOCKET {
+                fetch_add(count);
+            } else {
+                // SAFETY: this CPU's own element.
+                unsafe { *count += 1 };
+            }
         }
     }
     #[inline(always)]
     fn count_flow(&self, version: u32, endpoint: u32) {
-        if !LIVE {
+        if MODE == DRY {
+            return;
+        }
+        if MODE == SOCKET {
+            count_flow_at_once(&VERSION_COUNTS, version);
+            count_flow_at_once(&ENDPOINT_COUNTS, endpoint);
             return;
         }
         count(&VERSION_COUNTS, version, |counts| counts.flows += 1);
@@ -307,7 +321,7 @@ impl<const LIVE: bool> Tables for Maps<LIVE> {
     }
     #[inline(always)]
     fn count_packet(&self, version: u32, endpoint: u32, bytes: u32, reply: bool) {
-        if !LIVE {
+        if MODE == DRY {
             return;
         }
         count(&VERSION_COUNTS, version, |counts| counts.packet(bytes, reply));
@@ -315,7 +329,7 @@ impl<const LIVE: bool> Tables for Maps<LIVE> {
     }
     #[inline(always)]
     fn decided(&self, decision: &Decision) {
-        if !LIVE {
+        if MODE == DRY {
             trace(|trace| {
                 trace.service = decision.service;
                 trace.rule = decision.rule;
@@ -327,7 +341,7 @@ impl<const LIVE: bool> Tables for Maps<LIVE> {
     }
     #[inline(always)]
     fn known(&self, flow: &Flow) {
-        if !LIVE {
+        if MODE == DRY {
             trace(|trace| {
                 trace.known = 1;
                 trace.endpoint = flow.endpoint;

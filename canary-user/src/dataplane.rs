@@ -1,6 +1,7 @@
 //! The kernel's side of the agent: loads or adopts the programs, observes the maps, writes plans. Only module with aya.
 mod address;
 mod attach;
+mod cgroup;
 mod clsact;
 mod device;
 mod direct;
@@ -255,6 +256,13 @@ impl Dataplane {
     /// When the kernel does not say.
     pub fn memory(&self) -> Result<Vec<MapMemory>, DataplaneError> {
         trace::memory(&self.ebpf)
+    }
+
+    /// Index of an interface, or number of the cgroup at a path; `None` when there is none. One that is deleted and made again
+    /// has another number, and our programs are gone with the old one.
+    #[must_use]
+    pub fn place(name: &str) -> Option<u64> {
+        if name.starts_with('/') { cgroup::id(name) } else { device::index(name).map(u64::from) }
     }
 
     /// What is attached now.

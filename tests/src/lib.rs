@@ -7,10 +7,12 @@
 //! [`requests`] are clients that lose none, [`manager`] is a service manager that keeps sockets.
 //! [`focused`] is the story's second half, where a cookie decides.
 //! [`apiserver`] is an API server of Kubernetes, [`cluster`] the story in its objects.
+//! [`cgroup`] is where processes are that the programs of a cgroup see.
 //! [`kernel`] runs the programs on single packets, [`probe`] looks at what happens to connections and frames in detail.
 pub mod agent;
 pub mod apiserver;
 pub mod background;
+pub mod cgroup;
 pub mod cleanup;
 pub mod clients;
 pub mod cluster;

@@ -2,12 +2,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::server::Hello;
 
 /// Connections by version and instance, and those that failed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Answers by version, then by instance.
     pub versions: BTreeMap<String, BTreeMap<String, u64>>,

@@ -63,7 +63,7 @@ pub fn choose_version<T: Tables>(tables: &T, headers: &Headers, now: u32) -> Res
     if !tables.claim(key) {
         return Err(Leave::Claimed);
     }
-    let chosen = version_of(tables, key, opens(key.protocol, flags), service, &rule);
+    let chosen = version_of(tables, key, &key.src_be, opens(key.protocol, flags), service, &rule);
     if chosen.is_none() {
         tables.forget(Table::Transient, key);
     }
@@ -72,7 +72,14 @@ pub fn choose_version<T: Tables>(tables: &T, headers: &Headers, now: u32) -> Res
 
 /// Split → version.
 #[inline(always)]
-fn version_of<T: Tables>(tables: &T, key: &FlowKey, opens: bool, service: u32, rule: &Rule) -> Option<Choice> {
+pub(super) fn version_of<T: Tables>(
+    tables: &T,
+    key: &FlowKey,
+    client: &Addr,
+    opens: bool,
+    service: u32,
+    rule: &Rule,
+) -> Option<Choice> {
     let split = tables.split(rule.split)?;
     // A packet from the middle of a flow that is not known (its entry was evicted, or another node had it) must not
     // use up a number; a keyed choice at least sends all packets of the flow the same way.
@@ -83,7 +90,7 @@ fn version_of<T: Tables>(tables: &T, key: &FlowKey, opens: bool, service: u32, r
         (leaf, draw, index)
     } else {
         let hash = if split.choosing == KEYED_CLIENT {
-            choose::hash_client(&key.src_be, split.salt)
+            choose::hash_client(client, split.salt)
         } else {
             choose::hash_flow(key, split.salt)
         };
@@ -176,22 +183,7 @@ fn keyed_leaf<T: Tables>(tables: &T, split: &Split, hash: u32) -> Option<u32> {
 /// same port to that endpoint by another address: the endpoint could not tell the two apart.
 #[inline(always)]
 fn endpoint_of<T: Tables>(tables: &T, key: &FlowKey, choice: &Choice, now: u32) -> Result<u32, Leave> {
-    let version = tables.version(choice.version).ok_or(Leave::NoEndpoint)?;
-    let group = tables.group(version.group).ok_or(Leave::NoEndpoint)?;
-    if group.members_len == 0 {
-        return Err(Leave::NoEndpoint);
-    }
-    let (exact, index) = (choice.exact != 0, choice.index);
-    let ring = !exact && group.ring_len != 0;
-    let (base, len) = if ring { (group.ring, group.ring_len) } else { (group.members, group.members_len) };
-    #[expect(clippy::cast_possible_truncation, reason = "a hash has 32 bits; a remainder is smaller than its divisor")]
-    let mut place = if !exact {
-        choose::scale(index as u32, len)
-    } else if group.root == EVEN {
-        (index % u64::from(len)) as u32
-    } else {
-        descend::<T, ENDPOINT_DEPTH>(tables, group.root, index).ok_or(Leave::NoEndpoint)?.0
-    };
+    let (base, len, mut place) = place_of(tables, choice)?;
     for _ in 0..NEIGHBOURS {
         let slot = tables.member(base + place).ok_or(Leave::NoEndpoint)?;
         let endpoint = tables.endpoint(slot).ok_or(Leave::NoEndpoint)?;
@@ -201,4 +193,26 @@ fn endpoint_of<T: Tables>(tables: &T, key: &FlowKey, choice: &Choice, now: u32) 
         place = if place + 1 < len { place + 1 } else { 0 };
     }
     Err(Leave::PortTaken)
+}
+
+/// The endpoint of a version for a number or a hash: base and length of the list, and the place in it.
+#[inline(always)]
+pub(super) fn place_of<T: Tables>(tables: &T, choice: &Choice) -> Result<(u32, u32, u32), Leave> {
+    let version = tables.version(choice.version).ok_or(Leave::NoEndpoint)?;
+    let group = tables.group(version.group).ok_or(Leave::NoEndpoint)?;
+    if group.members_len == 0 {
+        return Err(Leave::NoEndpoint);
+    }
+    let (exact, index) = (choice.exact != 0, choice.index);
+    let ring = !exact && group.ring_len != 0;
+    let (base, len) = if ring { (group.ring, group.ring_len) } else { (group.members, group.members_len) };
+    #[expect(clippy::cast_possible_truncation, reason = "a hash has 32 bits; a remainder is smaller than its divisor")]
+    let place = if !exact {
+        choose::scale(index as u32, len)
+    } else if group.root == EVEN {
+        (index % u64::from(len)) as u32
+    } else {
+        descend::<T, ENDPOINT_DEPTH>(tables, group.root, index).ok_or(Leave::NoEndpoint)?.0
+    };
+    Ok((base, len, place))
 }

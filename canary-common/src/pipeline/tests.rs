@@ -8,6 +8,7 @@ mod leftovers;
 mod others;
 mod reasons;
 mod reuse;
+mod sockets;
 
 use std::net::SocketAddr;
 

@@ -1,7 +1,7 @@
 //! The agent's border to the kernel: everything that the loop asks of the data plane.
 //!
 //! One implementation is the real [`Dataplane`]; tests have one that keeps the wanted state in memory.
-use std::{error::Error, io, path::Path};
+use std::{error::Error, path::Path};
 
 use crate::{
     dataplane::{Applied, Attach, Attached, Counters, Dataplane, FlowRecord, MapMemory, Plan, Probe, Trace},
@@ -79,12 +79,7 @@ impl Kernel for Dataplane {
         Dataplane::attached(self)
     }
     fn interface(&self, name: &str) -> Option<u64> {
-        // An interface that is deleted and made again gets another index, and our programs are gone with the old one.
-        let read = || -> io::Result<u64> {
-            let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
-            Ok(rustix::net::netdevice::name_to_index(socket, name)?.into())
-        };
-        read().ok()
+        Dataplane::place(name)
     }
 }
 

@@ -18,6 +18,11 @@ use crate::{
     telemetry::log,
 };
 
+mod attach;
+
+use attach::attach_list;
+pub use attach::parse_attach;
+
 /// Where pins are unless the user says otherwise.
 pub const PIN: &str = "/sys/fs/bpf/canary";
 /// Where the agent remembers what was in force.
@@ -41,7 +46,8 @@ pub struct Options {
     /// Context in that file; implies --kube [default: the current one].
     #[arg(long, value_name = "NAME")]
     pub kube_context: Option<String>,
-    /// Attach to an interface, such as `xdp:eth0` or `tc:eth0` (`clsact:eth0` for filters as before Linux 6.6); may be repeated.
+    /// Attach to an interface, such as `xdp:eth0` or `tc:eth0` (`clsact:eth0` for filters as before Linux 6.6), or to the sockets of a cgroup,
+    /// such as `cgroup:/sys/fs/cgroup`, whose processes are connected to endpoints when they connect; may be repeated.
     #[arg(long, value_name = "HOOK:IFACE", value_parser = parse_attach)]
     #[serde(deserialize_with = "attach_list")]
     pub attach: Vec<Attach>,
@@ -244,7 +250,7 @@ impl Settings {
         if attach.is_empty() {
             return Err(SettingsError::NoAttach);
         }
-        if options.direct && attach.iter().all(|one| one.hook == Hook::Xdp) {
+        if options.direct && attach.iter().all(|one| !matches!(one.hook, Hook::Tc | Hook::Clsact)) {
             return Err(SettingsError::NothingDirect);
         }
         for (index, one) in attach.iter().enumerate() {
@@ -331,30 +337,6 @@ impl Options {
             transient_idle_seconds: self.transient_idle_seconds.or(other.transient_idle_seconds),
         }
     }
-}
-
-/// Reads `xdp:eth0`.
-///
-/// # Errors
-/// A sentence that says what is expected.
-pub fn parse_attach(text: &str) -> Result<Attach, String> {
-    let expected = || format!("`{text}` is not HOOK:IFACE such as `xdp:eth0` or `tc:eth0`");
-    let (hook, interface) = text.split_once(':').ok_or_else(expected)?;
-    let hook = match hook {
-        "xdp" => Hook::Xdp,
-        "tc" => Hook::Tc,
-        "clsact" => Hook::Clsact,
-        _ => return Err(expected()),
-    };
-    // 15 characters is what the kernel stores (IFNAMSIZ minus the final zero).
-    if interface.is_empty() || interface.len() > 15 || interface.contains(['/', ' ']) {
-        return Err(format!("`{interface}` is not the name of an interface"));
-    }
-    Ok(Attach { hook, interface: interface.into() })
-}
-
-fn attach_list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Attach>, D::Error> {
-    Vec::<String>::deserialize(from)?.iter().map(|text| parse_attach(text).map_err(serde::de::Error::custom)).collect()
 }
 
 fn log_filter<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {

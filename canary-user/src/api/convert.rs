@@ -52,6 +52,7 @@ pub fn status(view: &View, memory: &[MapMemory]) -> StatusV1 {
                     Hook::Xdp => "xdp",
                     Hook::Tc => "tc",
                     Hook::Clsact => "clsact",
+                    Hook::Cgroup => "cgroup",
                 }
                 .into(),
                 interface: attached.attach.interface.clone(),

@@ -11,15 +11,15 @@ use aya::{
     },
 };
 
-use super::{Attach, Attached, DataplaneError, Hook, clsact, device};
+use super::{Attach, Attached, DataplaneError, Hook, cgroup, clsact, device};
 
 /// An interface with our programs.
 #[derive(Debug, Clone)]
 pub(super) struct Standing {
     /// What was asked for, and how it was done.
     pub(super) attached: Attached,
-    /// Index of the interface: one that is deleted and made again has another.
-    index: u32,
+    /// Index of the interface, or number of the cgroup: one that is deleted and made again has another.
+    index: u64,
     /// Names of the pins that hold the programs there.
     pins: Vec<String>,
 }
@@ -83,7 +83,7 @@ pub(super) fn attach(
     let mut keep: Vec<String> = Vec::new();
     let mut became = Vec::new();
     for attach in wanted {
-        let index = device::index(&attach.interface);
+        let index = number(attach);
         let done = had.iter().position(|it| Some(it.index) == index && it.attached.attach == *attach);
         let one = match done {
             Some(at) => Ok(had.swap_remove(at)),
@@ -96,7 +96,10 @@ pub(super) fn attach(
         }));
     }
     for attach in wanted.iter().zip(&became).filter(|(_, became)| became.is_err()).map(|(attach, _)| attach) {
-        keep.extend(Place::ALL.map(|place| pin_name(place, &attach.interface)));
+        match attach.hook {
+            Hook::Cgroup => keep.extend(cgroup::pin_names(&attach.interface)),
+            _ => keep.extend(Place::ALL.map(|place| pin_name(place, &attach.interface))),
+        }
     }
     let gone = pins(links).into_iter().filter(|(name, _)| !keep.contains(name));
     became.extend(gone.filter_map(|(name, path)| unlink(&name, &path).err()).map(Err));
@@ -105,9 +108,17 @@ pub(super) fn attach(
 
 fn one(ebpf: &mut Ebpf, links: &Path, attach: &Attach) -> Result<Standing, DataplaneError> {
     let interface = attach.interface.as_str();
-    let missing = || DataplaneError::NoInterface { interface: interface.into() };
+    let missing = || match attach.hook {
+        Hook::Cgroup => DataplaneError::NoCgroup { path: interface.into() },
+        _ => DataplaneError::NoInterface { interface: interface.into() },
+    };
     let failed = |source: ProgramError| DataplaneError::Attach { attach: attach.clone(), source: Box::new(source) };
-    let index = device::index(interface).ok_or_else(missing)?;
+    let index = number(attach).ok_or_else(missing)?;
+    if attach.hook == Hook::Cgroup {
+        let adopted = cgroup::attach(ebpf, links, interface).map_err(failed)?;
+        let attached = Attached { attach: attach.clone(), mode: "sockets".into(), adopted, warning: None };
+        return Ok(Standing { attached, index, pins: cgroup::pin_names(interface).into() });
+    }
     let kind = device::hardware(interface).ok_or_else(missing)?;
     if !device::ETHERNET.contains(&kind) {
         return Err(DataplaneError::NotEthernet { interface: interface.into(), kind });
@@ -116,11 +127,19 @@ fn one(ebpf: &mut Ebpf, links: &Path, attach: &Attach) -> Result<Standing, Datap
     let (_, answers) = tc(ebpf, links, attach, Place::Out, &mut pins).map_err(failed)?;
     let (mode, adopted) = match attach.hook {
         Hook::Xdp => xdp(ebpf, links, interface, &mut pins).map_err(failed)?,
-        Hook::Tc | Hook::Clsact => tc(ebpf, links, attach, Place::In, &mut pins).map_err(failed)?,
+        _ => tc(ebpf, links, attach, Place::In, &mut pins).map_err(failed)?,
     };
     let warning = another(attach, links).or_else(|| warning(attach));
     let attached = Attached { attach: attach.clone(), mode: mode.into(), adopted: adopted && answers, warning };
     Ok(Standing { attached, index, pins })
+}
+
+/// Index of an interface, or number of a cgroup.
+fn number(attach: &Attach) -> Option<u64> {
+    match attach.hook {
+        Hook::Cgroup => cgroup::id(&attach.interface),
+        _ => device::index(&attach.interface).map(u64::from),
+    }
 }
 
 /// Another canary at the same interface: whichever program comes first takes the flows of services that both know.
@@ -238,7 +257,7 @@ fn tcx(program: &mut SchedClassifier, path: &Path, interface: &str, place: Place
     Ok(false)
 }
 
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, ProgramError>
+pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, ProgramError>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
@@ -256,7 +275,7 @@ fn pin(link: FdLink, path: &Path) -> Result<(), ProgramError> {
     link.pin(path).map(drop).map_err(other)
 }
 
-fn other(error: impl std::error::Error + Send + Sync + 'static) -> ProgramError {
+pub(super) fn other(error: impl std::error::Error + Send + Sync + 'static) -> ProgramError {
     ProgramError::IOError(std::io::Error::other(error))
 }
 

@@ -44,6 +44,12 @@ pub enum DataplaneError {
         /// Its name.
         interface: String,
     },
+    /// There is no such cgroup.
+    #[error("there is no cgroup {path}: `findmnt -t cgroup2` shows where they are")]
+    NoCgroup {
+        /// Its directory.
+        path: String,
+    },
     /// Its packets have no Ethernet header, which the programs begin with.
     #[error(
         "interface {interface} carries no Ethernet frames (hardware type {kind}): attach to the one that its packets come by, or go on by"

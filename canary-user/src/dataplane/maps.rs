@@ -33,6 +33,7 @@ pub(crate) const PINNED: &[&str] = &[
     "FLOWS",
     "TRANSIENT",
     "FRAGMENTS",
+    "SOCKETS",
     "CHOICES",
     "VERSION_COUNTS",
     "ENDPOINT_COUNTS",

@@ -15,6 +15,8 @@ pub enum Hook {
     Tc,
     /// TC by clsact filters, whatever the kernel has.
     Clsact,
+    /// Sockets of the processes in a cgroup.
+    Cgroup,
 }
 
 /// One `--attach xdp:eth0`.
@@ -22,7 +24,7 @@ pub enum Hook {
 pub struct Attach {
     /// Where.
     pub hook: Hook,
-    /// Interface name.
+    /// Name of the interface, or path of the cgroup.
     pub interface: String,
 }
 
@@ -32,7 +34,7 @@ pub struct Attached {
     /// What was asked for.
     #[serde(flatten)]
     pub attach: Attach,
-    /// How it was done: `native`, `generic`, `tcx` or `clsact`.
+    /// How it was done: `native`, `generic`, `tcx`, `clsact` or `sockets`.
     pub mode: String,
     /// A link that an earlier agent pinned was taken over.
     pub adopted: bool,

@@ -91,9 +91,13 @@ impl Layout<'_> {
             Some(Choosing::KeyedClient) => KEYED_CLIENT,
             _ => EXACT,
         };
+        let for_packets = u32::from(service.is_proxied());
         let same = known.iter().position(|slot| {
             self.observed.splits.get(slot).is_some_and(|it| {
-                it.choosing == choosing && it.salt == salt && self.observed.leaves.get(&it.leaves) == Some(&leaves)
+                it.choosing == choosing
+                    && it.for_packets == for_packets
+                    && it.salt == salt
+                    && self.observed.leaves.get(&it.leaves) == Some(&leaves)
             })
         });
         if let Some(at) = same {
@@ -112,7 +116,8 @@ impl Layout<'_> {
         let root = self.place_tree(tree.root, &tree.nodes, base, object)?;
         self.part.leaves.insert(base, leaves);
         let slot = self.pools.splits.take().map_err(LayoutError::full(object()))?;
-        let split = Split { draws: 0, salt, root, leaves: base, leaves_len, total: end, choosing, pad: [0; 7] };
+        let split =
+            Split { draws: 0, salt, root, leaves: base, leaves_len, total: end, choosing, for_packets, pad: [0; 6] };
         self.part.splits.insert(slot, split);
         Ok(slot)
     }

@@ -1,0 +1,116 @@
+//! Calls of processes as the programs of a cgroup see them: the address of a socket, which can be replaced.
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::bpf_sock_addr,
+    helpers::generated::{bpf_get_socket_cookie, bpf_set_retval},
+    programs::SockAddrContext,
+};
+use canary_common::{
+    abi::{Addr, MAPPED, mapped},
+    packet::{TCP, UDP},
+};
+
+/// The address that a program was called for.
+pub(crate) struct Call<'a> {
+    context: &'a SockAddrContext,
+    v6: bool,
+}
+
+impl<'a> Call<'a> {
+    /// Of an address of IPv4, or of one of IPv6.
+    #[inline(always)]
+    pub(crate) const fn new(context: &'a SockAddrContext, v6: bool) -> Self {
+        Self { context, v6 }
+    }
+
+    #[inline(always)]
+    fn addr(&self) -> *mut bpf_sock_addr {
+        self.context.sock_addr
+    }
+
+    /// Address and port that the process named, or that answered it.
+    #[inline(always)]
+    pub(crate) fn peer(&self) -> (Addr, u16) {
+        // SAFETY: a valid context; fields are read one by one, as the verifier asks for.
+        unsafe {
+            let addr = if self.v6 {
+                let words = &raw const (*self.addr()).user_ip6;
+                let word = |at: usize| words.cast::<u32>().add(at).read_volatile();
+                [word(0), word(1), word(2), word(3)]
+            } else {
+                mapped((&raw const (*self.addr()).user_ip4).read_volatile())
+            };
+            #[expect(clippy::cast_possible_truncation, reason = "a port in the lower half of its word")]
+            (addr, (&raw const (*self.addr()).user_port).read_volatile() as u16)
+        }
+    }
+
+    /// Puts another one in its place. `false`: a socket of IPv4 has no room for that one.
+    #[inline(always)]
+    pub(crate) fn replace(&self, addr: &Addr, port_be: u16) -> bool {
+        if !self.v6 && addr[2] != MAPPED {
+            return false;
+        }
+        // SAFETY: as above; words are written whole.
+        unsafe {
+            if self.v6 {
+                let words = (&raw mut (*self.addr()).user_ip6).cast::<u32>();
+                words.write_volatile(addr[0]);
+                words.add(1).write_volatile(addr[1]);
+                words.add(2).write_volatile(addr[2]);
+                words.add(3).write_volatile(addr[3]);
+            } else {
+                (&raw mut (*self.addr()).user_ip4).write_volatile(addr[3]);
+            }
+            (&raw mut (*self.addr()).user_port).write_volatile(u32::from(port_be));
+        }
+        true
+    }
+
+    /// TCP or UDP, if it is one of them.
+    #[inline(always)]
+    pub(crate) fn protocol(&self) -> Option<u8> {
+        // SAFETY: as above.
+        let protocol = unsafe { (&raw const (*self.addr()).protocol).read_volatile() };
+        if protocol == u32::from(TCP) {
+            Some(TCP)
+        } else if protocol == u32::from(UDP) {
+            Some(UDP)
+        } else {
+            None
+        }
+    }
+
+    /// Number of the socket.
+    #[inline(always)]
+    pub(crate) fn cookie(&self) -> u64 {
+        // SAFETY: a valid context.
+        unsafe { bpf_get_socket_cookie(self.context.as_ptr()) }
+    }
+
+    /// The address that the socket is bound to, if it is. One that is not has none before the kernel has looked for a route.
+    #[inline(always)]
+    pub(crate) fn client(&self) -> Option<Addr> {
+        // SAFETY: a valid context, whose socket is never null in these programs; fields are read one by one.
+        let addr = unsafe {
+            let socket = (&raw const (*self.addr()).__bindgen_anon_1.sk).read_volatile();
+            if self.v6 {
+                let words = &raw const (*socket).src_ip6;
+                let word = |at: usize| words.cast::<u32>().add(at).read_volatile();
+                [word(0), word(1), word(2), word(3)]
+            } else {
+                mapped((&raw const (*socket).src_ip4).read_volatile())
+            }
+        };
+        let any = addr[0] | addr[1] | addr[3] == 0 && (addr[2] == 0 || addr[2] == MAPPED);
+        if any { None } else { Some(addr) }
+    }
+}
+
+/// Makes the call of the process fail with ECONNREFUSED, as a reset does to whoever connects.
+#[inline(always)]
+pub(crate) fn refuse() {
+    const REFUSED: i32 = -111;
+    // SAFETY: a helper without pointers.
+    unsafe { bpf_set_retval(REFUSED) };
+}

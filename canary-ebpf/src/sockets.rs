@@ -1,0 +1,148 @@
+//! Programs of a cgroup: a process addresses a service, and the kernel connects it to an endpoint.
+//!
+//! They run in the middle of a process, which may be interrupted; nothing here is kept per CPU but counters.
+use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+use canary_common::{
+    abi::{Addr, Endpoint, Peer, ServiceKey, SocketKey},
+    packet::UDP,
+    pipeline::{choose_for_socket, chosen_before},
+    verdict::{Leave, Verdict},
+};
+
+use crate::{
+    call::{Call, refuse},
+    maps::{LEAVE_COUNTS, SOCKETS, fetch_add, peer},
+    tables::{Maps, SOCKET},
+};
+
+/// Goes on, with the address as it is now.
+const ALLOW: i32 = 1;
+/// Ends with an error.
+const DENY: i32 = 0;
+/// `SocketKey::answers`.
+const FORTH: u8 = 0;
+const BACK: u8 = 1;
+
+/// The key of what a socket addresses ([`FORTH`]), or is answered by ([`BACK`]).
+#[inline(always)]
+fn key(call: &Call<'_>, answers: u8, protocol: u8, (addr_be, port_be): (Addr, u16)) -> SocketKey {
+    SocketKey { cookie: call.cookie(), addr_be, port_be, protocol, answers, zero: 0 }
+}
+
+/// Chooses, remembers, and puts the endpoint in the place of the virtual address.
+#[inline(always)]
+fn choose(call: &Call<'_>, protocol: u8) -> Result<(), Leave> {
+    let (addr_be, port_be) = call.peer();
+    let service = ServiceKey { addr_be, port_be, protocol, pad: 0, zero: 0 };
+    let tables = Maps::<SOCKET>::express();
+    let (slot, endpoint) = choose_for_socket(&tables, &service, call.cookie(), || call.client())?;
+    let there = key(call, FORTH, protocol, (addr_be, port_be));
+    remember(&there, slot, &endpoint, call, protocol);
+    if call.replace(&endpoint.addr_be, endpoint.port_be) { Ok(()) } else { Err(Leave::Rewrite) }
+}
+
+/// Both ways: which endpoint the socket has, and by which address. A full table forgets others.
+#[inline(always)]
+fn remember(there: &SocketKey, slot: u32, endpoint: &Endpoint, call: &Call<'_>, protocol: u8) {
+    let Endpoint { addr_be, port_be, generation, .. } = *endpoint;
+    let back = Peer { addr_be: there.addr_be, port_be: there.port_be, pad: 0, endpoint: slot, generation };
+    let _ = SOCKETS.insert(&key(call, BACK, protocol, (addr_be, port_be)), &back, 0);
+    if protocol == UDP {
+        let forth = Peer { addr_be, port_be, pad: 0, endpoint: slot, generation };
+        let _ = SOCKETS.insert(there, &forth, 0);
+    }
+}
+
+/// What becomes of a process that a choice was made for.
+#[inline(always)]
+fn end(chosen: Result<(), Leave>) -> i32 {
+    let Err(leave) = chosen else { return ALLOW };
+    // What is nobody's address is not counted: that is nearly everything.
+    if leave != Leave::NoService
+        && let Some(count) = LEAVE_COUNTS.get_ptr_mut(leave as u32)
+    {
+        fetch_add(count);
+    }
+    if leave.verdict() == Verdict::Pass {
+        return ALLOW;
+    }
+    refuse();
+    DENY
+}
+
+#[inline(always)]
+fn connect(call: &Call<'_>) -> i32 {
+    call.protocol().map_or(ALLOW, |protocol| end(choose(call, protocol)))
+}
+
+/// A datagram from a socket that is not connected: to the same endpoint as the one before.
+#[inline(always)]
+fn send(call: &Call<'_>) -> i32 {
+    let there = key(call, FORTH, UDP, call.peer());
+    if let Some(peer) = peer(&there)
+        && chosen_before(&Maps::<SOCKET>::express(), &peer).is_some()
+    {
+        return if call.replace(&peer.addr_be, peer.port_be) { ALLOW } else { DENY };
+    }
+    end(choose(call, UDP))
+}
+
+/// Who answers, or who is at the other end, by the name that the process knows.
+#[inline(always)]
+fn name(call: &Call<'_>) -> i32 {
+    if let Some(protocol) = call.protocol() {
+        let back = key(call, BACK, protocol, call.peer());
+        if let Some(peer) = peer(&back) {
+            call.replace(&peer.addr_be, peer.port_be);
+        }
+    }
+    ALLOW
+}
+
+/// `connect()` of IPv4, TCP and UDP.
+#[cgroup_sock_addr(connect4)]
+pub fn canary_connect4(ctx: SockAddrContext) -> i32 {
+    connect(&Call::new(&ctx, false))
+}
+
+/// `connect()` of IPv6, and of IPv4 by a socket of IPv6.
+#[cgroup_sock_addr(connect6)]
+pub fn canary_connect6(ctx: SockAddrContext) -> i32 {
+    connect(&Call::new(&ctx, true))
+}
+
+/// `sendto()` of IPv4.
+#[cgroup_sock_addr(sendmsg4)]
+pub fn canary_sendmsg4(ctx: SockAddrContext) -> i32 {
+    send(&Call::new(&ctx, false))
+}
+
+/// `sendto()` of IPv6.
+#[cgroup_sock_addr(sendmsg6)]
+pub fn canary_sendmsg6(ctx: SockAddrContext) -> i32 {
+    send(&Call::new(&ctx, true))
+}
+
+/// `recvfrom()` of IPv4.
+#[cgroup_sock_addr(recvmsg4)]
+pub fn canary_recvmsg4(ctx: SockAddrContext) -> i32 {
+    name(&Call::new(&ctx, false))
+}
+
+/// `recvfrom()` of IPv6, and of IPv4 by a socket of IPv6.
+#[cgroup_sock_addr(recvmsg6)]
+pub fn canary_recvmsg6(ctx: SockAddrContext) -> i32 {
+    name(&Call::new(&ctx, true))
+}
+
+/// `getpeername()` of IPv4.
+#[cgroup_sock_addr(getpeername4)]
+pub fn canary_getpeername4(ctx: SockAddrContext) -> i32 {
+    name(&Call::new(&ctx, false))
+}
+
+/// `getpeername()` of IPv6, and of IPv4 by a socket of IPv6.
+#[cgroup_sock_addr(getpeername6)]
+pub fn canary_getpeername6(ctx: SockAddrContext) -> i32 {
+    name(&Call::new(&ctx, true))
+}

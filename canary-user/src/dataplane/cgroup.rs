@@ -1,0 +1,56 @@
+//! Programs of a cgroup: they choose for processes, when these connect or send.
+use std::{fs::File, io, os::unix::fs::MetadataExt as _, path::Path};
+
+use aya::{
+    Ebpf,
+    programs::{CgroupAttachMode, CgroupSockAddr, ProgramError, links::FdLink},
+};
+
+use super::attach::{other, program};
+
+/// All of them, after `canary_`. Those that name endpoints by their services' addresses come first: there is no moment at
+/// which a process gets an endpoint that it cannot know.
+const PROGRAMS: [&str; 8] =
+    ["recvmsg4", "recvmsg6", "getpeername4", "getpeername6", "sendmsg4", "sendmsg6", "connect4", "connect6"];
+/// Behind the name of a pin that is not in its place yet.
+const NEW: &str = "%new";
+/// `f_type` of cgroup v2: `CGROUP2_SUPER_MAGIC` of linux/magic.h.
+const CGROUP2: u64 = 0x6367_7270;
+
+/// Number of a cgroup, which no other has after it; `None` when there is none at `path`.
+pub(super) fn id(path: &str) -> Option<u64> {
+    let metadata = std::fs::metadata(path).ok()?;
+    metadata.is_dir().then_some(metadata.ino())
+}
+
+/// Names of the pins for a cgroup. A bpffs takes neither dots nor slashes.
+pub(super) fn pin_names(path: &str) -> [String; 8] {
+    let safe = path.replace('%', "%25").replace('.', "%2E").replace('/', "%2F");
+    PROGRAMS.map(|name| format!("{name}-{safe}"))
+}
+
+/// Attaches to the cgroup at `path`; whether an earlier agent's programs were replaced. The old ones go when the new ones
+/// are there: whom both see, the first has translated, and the second does not know the address any more.
+pub(super) fn attach(ebpf: &mut Ebpf, links: &Path, path: &str) -> Result<bool, ProgramError> {
+    let cgroup = File::open(path)?;
+    if !rustix::fs::fstatfs(&cgroup).is_ok_and(|fs| u64::try_from(fs.f_type) == Ok(CGROUP2)) {
+        let what = format!("{path} is no directory of cgroup v2: `findmnt -t cgroup2` shows where they are");
+        return Err(ProgramError::IOError(io::Error::other(what)));
+    }
+    let mut replaced = false;
+    for (name, pin) in PROGRAMS.into_iter().zip(pin_names(path)) {
+        let program: &mut CgroupSockAddr = program(ebpf, &format!("canary_{name}"))?;
+        if program.fd().is_err() {
+            program.load()?;
+        }
+        // Never `AllowMultiple`: links are that always, and refuse the flag.
+        let link = program.attach(&cgroup, CgroupAttachMode::Single)?;
+        let link = FdLink::try_from(program.take_link(link)?).map_err(other)?;
+        let (new, old) = (links.join(format!("{pin}{NEW}")), links.join(&pin));
+        let _ = std::fs::remove_file(&new); // Of an agent that ended in the middle of this.
+        link.pin(&new).map_err(other)?;
+        replaced |= std::fs::remove_file(&old).is_ok();
+        std::fs::rename(&new, &old)?;
+    }
+    Ok(replaced)
+}
