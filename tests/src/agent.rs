@@ -255,6 +255,12 @@ impl Agent {
         command.output().with_context(|| format!("cannot start {}", self.canary.display()))
     }
 
+    /// The program.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.canary
+    }
+
     /// Waits until `canary status` says `part`, well or not; its exit code and text then.
     ///
     /// # Errors

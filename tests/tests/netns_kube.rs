@@ -247,6 +247,77 @@ fn a_bad_object_leaves_what_was_good() -> Result<()> {
     assert_split(&cluster, START, 50)
 }
 
+/// Weights are set at the API server by whoever may do so; the agent follows, and itself changes nothing there.
+#[test]
+fn the_command_line_sets_weights_at_the_api_server() -> Result<()> {
+    let mut cluster = Cluster::new(1, 1, START)?;
+    let kubeconfig = cluster.agent.follow(&cluster.server)?.display().to_string();
+    let set = |arguments: &[&str]| {
+        let canary = cluster.agent.program().to_string_lossy().into_owned();
+        let all = [&["set-weight", "helloworld", "--kubeconfig", &kubeconfig], arguments].concat();
+        let output = cluster.story.node.command(&canary)?.args(all).output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok::<_, anyhow::Error>((output.status.code(), text(&output.stdout), text(&output.stderr)))
+    };
+    let (code, said, error) = set(&["v1=50", "v2=50", "--dry-run"])?;
+    assert!(code == Some(0) && said.contains("configured (dry run)") && said.contains("10% → 50%"), "{said}{error}");
+    let (code, said, error) = set(&["v1=50", "v2=50"])?;
+    assert!(code == Some(0) && said.contains("VirtualService default/helloworld configured"), "{said}{error}");
+    in_force(&cluster, HALF)?;
+    assert_split(&cluster, HALF, 50)?;
+    let stored = cluster.server.get("virtualservices", "default", "helloworld").context("it is gone")?;
+    assert_eq!(stored.pointer("/metadata/managedFields/0/manager"), Some(&json!("canary")));
+
+    // Somebody else is faster: nothing is changed, and that is said.
+    cluster.server.misbehave(Faults { overtaken: 1, ..Faults::default() });
+    let (code, said, error) = set(&["v1=1", "v2=0"])?;
+    assert!(code == Some(1) && said.is_empty() && error.contains("changed by somebody else"), "{said}{error}");
+    let (code, _, error) = set(&["v1=1", "v3=0"])?;
+    assert!(code == Some(1) && error.contains("has no version `v3`"), "{error}");
+    let (code, _, error) = set(&["v1=1", "v2=0", "-n", "shop"])?;
+    assert!(code == Some(1) && error.contains("no VirtualService of namespace shop"), "{error}");
+    assert_split(&cluster, HALF, 50)?;
+
+    // Through the agent it cannot be done, which is said, too.
+    let refused = cluster.agent.call(&["set-weight", "helloworld", "v1=1", "v2=1"]).unwrap_err().to_string();
+    assert!(refused.contains("comes from the API server") && refused.contains("--kube"), "{refused}");
+    let patches = cluster.server.requests().iter().filter(|request| request.starts_with("patch")).count();
+    assert_eq!(patches, 3);
+    Ok(())
+}
+
+/// kubectl speaks to the same server, and finds the plugin.
+#[test]
+fn kubectl_finds_its_plugin() -> Result<()> {
+    let Ok(found) = std::process::Command::new("kubectl").args(["version", "--client"]).output() else {
+        println!("kubectl is not installed: nothing to try");
+        return Ok(());
+    };
+    ensure!(found.status.success(), "{found:?}");
+    let mut cluster = Cluster::new(1, 1, START)?;
+    let kubeconfig = cluster.agent.follow(&cluster.server)?;
+    let plugins = kubeconfig.parent().context("no directory")?.join("plugins");
+    std::fs::create_dir(&plugins)?;
+    std::os::unix::fs::symlink(cluster.agent.program(), plugins.join("kubectl-canary"))?;
+    let path = format!("{}:{}", plugins.display(), std::env::var("PATH")?);
+    let kubectl = |arguments: &[&str]| {
+        let mut command = cluster.story.node.command("kubectl")?;
+        command.env("KUBECONFIG", &kubeconfig).env("PATH", &path).env("HOME", &plugins).args(arguments);
+        let output = command.output()?;
+        ensure!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let said = kubectl(&["canary", "set-weight", "helloworld", "v1=50", "v2=50"])?;
+    assert!(said.contains("configured"), "{said}");
+    in_force(&cluster, HALF)?;
+    let weight = "jsonpath={.spec.http[0].route[1].weight}";
+    assert_eq!(kubectl(&["get", "virtualservice", "helloworld", "-o", weight])?, "50");
+    let by_hand = r#"{"spec":{"http":[{"route":[{"destination":{"host":"helloworld","subset":"v1"},"weight":90},
+        {"destination":{"host":"helloworld","subset":"v2"},"weight":10}]}]}}"#;
+    kubectl(&["patch", "virtualservice", "helloworld", "--type=merge", "-p", by_hand])?;
+    in_force(&cluster, START)
+}
+
 /// More than one page of everything.
 #[test]
 fn long_lists_come_in_pages() -> Result<()> {

@@ -131,7 +131,9 @@ Weights are whole numbers of any sum: the share of a version is its weight divid
 Examples:
   canary set-weight helloworld v1=90 v2=10
   canary set-weight default/helloworld v1=999 v2=1
-  canary set-weight helloworld v1=50 v2=50 --rule employees")]
+  canary set-weight helloworld v1=50 v2=50 --rule employees
+  canary set-weight shop/cart v1=9 v2=1 --kube --dry-run
+  kubectl canary set-weight helloworld v1=90 v2=10")]
     SetWeight(SetWeightArgs),
     /// Show who changed which weights when, newest first.
     #[command(after_help = "Examples:\n  canary history\n  canary history helloworld -o json")]
@@ -263,6 +265,13 @@ pub struct DetachArgs {
     /// Form of the output.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// Whether this process was called as a plugin of kubectl: `kubectl canary` runs `kubectl-canary`.
+#[must_use]
+pub fn is_plugin() -> bool {
+    let name = std::env::args_os().next().map(PathBuf::from);
+    name.as_deref().and_then(std::path::Path::file_name).is_some_and(|name| name == "kubectl-canary")
 }
 
 /// A service as people name it: `service/helloworld` too, as `-o name` prints it and kubectl takes it.

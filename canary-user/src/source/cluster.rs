@@ -16,12 +16,14 @@ use super::{Object, Snapshot};
 
 mod follow;
 mod kinds;
+mod routes;
 #[cfg(test)]
 mod tests;
 mod trim;
 
 pub use follow::{Access, ConnectError, Followers};
 use kinds::{KINDS, Kind};
+pub use routes::{Route, RouteError, Routes};
 
 /// In front of the resource, in the place of a file: `kubernetes:virtualservices.networking.istio.io`.
 const PLACE: &str = "kubernetes:";

@@ -16,7 +16,7 @@ mod patch;
 mod tests;
 
 /// The lists of rules in a VirtualService.
-const SECTIONS: [&str; 3] = ["http", "tls", "tcp"];
+pub(crate) const SECTIONS: [&str; 3] = ["http", "tls", "tcp"];
 
 /// Why weights were not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,7 +6,10 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Parameters, Refusal, Shared, refuse, store::Target};
+use super::{
+    Parameters, Refusal, Shared, refuse,
+    store::{Key, Store, Target},
+};
 
 /// Applies a JSON merge patch (RFC 7396).
 pub(super) fn merge(target: &mut Value, patch: &Value) {
@@ -24,6 +27,14 @@ pub(super) fn merge(target: &mut Value, patch: &Value) {
         } else {
             merge(target.entry(name).or_insert(Value::Null), value);
         }
+    }
+}
+
+/// Changes an object without any effect but a new version.
+pub(super) fn touch(store: &mut Store, key: &Key) {
+    if let Some(mut object) = store.get(key).cloned() {
+        merge(&mut object, &json!({"metadata": {"annotations": {"touched": "by somebody else"}}}));
+        store.put(key.clone(), object);
     }
 }
 

@@ -92,7 +92,7 @@ pub struct UndoV1 {
 }
 
 /// The answer to every change.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EditedV1 {
     /// Nothing was changed.
     pub dry_run: bool,

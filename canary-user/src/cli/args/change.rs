@@ -60,12 +60,34 @@ pub struct SetWeightArgs {
     /// Rule, where the VirtualService has several.
     #[arg(long, value_name = "NAME")]
     pub rule: Option<String>,
+    /// Change the VirtualService at the API server, with your own rights there; the agents of all nodes follow. Called as
+    /// `kubectl canary` this is the default.
+    #[arg(long)]
+    pub kube: bool,
+    /// Where the API server is, in the file that kubectl reads; implies --kube [default: $KUBECONFIG or ~/.kube/config].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context in that file; implies --kube [default: the current one].
+    #[arg(long, value_name = "NAME")]
+    pub kube_context: Option<String>,
+    /// Namespace of a service without one; implies --kube [default: that of the context].
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
     /// Change nothing; show what each version would get (with `-o wide` the map writes, too).
     #[arg(long)]
     pub dry_run: bool,
     /// Form of the output.
     #[command(flatten)]
     pub output: Output,
+}
+
+impl SetWeightArgs {
+    /// Whether the API server is meant, not an agent.
+    #[must_use]
+    pub fn is_kube(&self) -> bool {
+        let named = self.kubeconfig.is_some() || self.kube_context.is_some() || self.namespace.is_some();
+        self.kube || named || super::is_plugin()
+    }
 }
 
 /// `canary undo`.

@@ -1,5 +1,5 @@
 //! Follows an API server with kube's watcher: lists in pages, watches with bookmarks, lists again when the server has
-//! forgotten, waits longer and longer while it does not answer. The only file that knows kube.
+//! forgotten, waits longer and longer while it does not answer.
 use std::path::PathBuf;
 
 use futures::StreamExt as _;
@@ -62,7 +62,7 @@ impl Access {
         Ok((cluster, Followers { _tasks: tasks }))
     }
 
-    async fn config(&self) -> Result<Config, ConnectError> {
+    pub(super) async fn config(&self) -> Result<Config, ConnectError> {
         let failed = |source| ConnectError::Kubeconfig { path: self.kubeconfig.clone(), source: Box::new(source) };
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         match (&self.kubeconfig, &self.context) {
@@ -106,14 +106,7 @@ async fn follow(client: Client, kind: &'static Kind, holdings: Holdings) {
 }
 
 async fn follow_version(client: &Client, kind: &'static Kind, version: &str, holdings: &Holdings) -> Anew {
-    let resource = ApiResource {
-        group: kind.group.to_owned(),
-        version: version.to_owned(),
-        api_version: if kind.group.is_empty() { version.to_owned() } else { format!("{}/{version}", kind.group) },
-        kind: kind.name.to_owned(),
-        plural: kind.plural.to_owned(),
-    };
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource(kind, version));
     let mut events = watcher::watcher(api, watcher::Config::default()).default_backoff().boxed();
     let kept = |object: DynamicObject| kept(kind, version, &object);
     let mut listed = Vec::new();
@@ -146,6 +139,17 @@ async fn follow_version(client: &Client, kind: &'static Kind, version: &str, hol
         }
     }
     Anew::Forgotten // It never ends by itself.
+}
+
+/// A kind as the library describes one.
+pub(super) fn resource(kind: &Kind, version: &str) -> ApiResource {
+    ApiResource {
+        group: kind.group.to_owned(),
+        version: version.to_owned(),
+        api_version: if kind.group.is_empty() { version.to_owned() } else { format!("{}/{version}", kind.group) },
+        kind: kind.name.to_owned(),
+        plural: kind.plural.to_owned(),
+    }
 }
 
 fn kept(kind: &Kind, version: &str, object: &DynamicObject) -> Option<Object> {
