@@ -98,8 +98,8 @@ map_type! {
         pub total: u32,
         /// [`EXACT`], [`KEYED_FLOW`] or [`KEYED_CLIENT`].
         pub choosing: u32,
-        /// 1: chosen for packets only, not for sockets: the proxy finds the service of a connection by its flow.
-        pub for_packets: u32,
+        /// 1: its endpoint is the proxy, which must be told where a connection was meant to go.
+        pub proxied: u32,
         /// Zero: fills the cache line.
         pub pad: [u32; 6],
     }
@@ -240,8 +240,8 @@ map_type! {
         pub addr_be: Addr,
         /// Its port.
         pub port_be: u16,
-        /// Zero.
-        pub pad: u16,
+        /// 1: the endpoint is the proxy.
+        pub proxied: u16,
         /// Endpoint slot.
         pub endpoint: u32,
         /// The endpoint's generation when it was chosen.

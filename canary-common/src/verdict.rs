@@ -97,8 +97,6 @@ leaves! {
     Rewrite = "rewrite-failed" => Drop,
     /// The client has flows from the same port to these endpoints by another address of theirs.
     PortTaken = "port-taken" => Reset,
-    /// A socket addresses a service whose connections go through the proxy: the packets decide.
-    ForPackets = "for-packets" => Pass,
     /// A socket whose address is not known yet addresses a service whose rules ask for it: the packets decide.
     UnknownClient = "unknown-client" => Pass,
 }

@@ -1,12 +1,14 @@
 //! Calls of processes as the programs of a cgroup see them: the address of a socket, which can be replaced.
+use core::mem::offset_of;
+
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::bpf_sock_addr,
+    bindings::{BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock_addr, bpf_sock_ops},
     helpers::generated::{bpf_get_socket_cookie, bpf_set_retval},
-    programs::SockAddrContext,
+    programs::{SockAddrContext, SockOpsContext},
 };
 use canary_common::{
-    abi::{Addr, MAPPED, mapped},
+    abi::{Addr, FlowKey, MAPPED, mapped},
     packet::{TCP, UDP},
 };
 
@@ -104,6 +106,75 @@ impl<'a> Call<'a> {
         };
         let any = addr[0] | addr[1] | addr[3] == 0 && (addr[2] == 0 || addr[2] == MAPPED);
         if any { None } else { Some(addr) }
+    }
+}
+
+/// Places of addresses in the context of `sock_ops`.
+const REMOTE4: usize = offset_of!(bpf_sock_ops, remote_ip4);
+const LOCAL4: usize = offset_of!(bpf_sock_ops, local_ip4);
+const REMOTE6: usize = offset_of!(bpf_sock_ops, remote_ip6);
+const LOCAL6: usize = offset_of!(bpf_sock_ops, local_ip6);
+
+/// Reads a word of the context, by one instruction with a constant place: LLVM would compute the place of one of two words,
+/// and the verifier takes no pointer into a context that was computed.
+#[inline(always)]
+fn field<const AT: usize>(context: &SockOpsContext) -> u32 {
+    let word: u64;
+    // SAFETY: a valid context, and a field of it.
+    unsafe {
+        core::arch::asm!(
+            "{word} = *(u32 *)({context} + {at})",
+            context = in(reg) context.ops,
+            word = lateout(reg) word,
+            at = const AT,
+            options(pure, readonly, nostack),
+        );
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "32 bits were read")]
+    let word = word as u32;
+    word
+}
+
+/// A TCP socket whose SYN is about to leave.
+pub(crate) struct Connecting<'a> {
+    context: &'a SockOpsContext,
+    v6: bool,
+}
+
+impl<'a> Connecting<'a> {
+    /// One, if that is what is told.
+    #[inline(always)]
+    pub(crate) fn new(context: &'a SockOpsContext) -> Option<Self> {
+        const INET6: u32 = 10;
+        (context.op() == BPF_SOCK_OPS_TCP_CONNECT_CB).then_some(())?;
+        let word = [field::<REMOTE6>(context), field::<{ REMOTE6 + 4 }>(context), field::<{ REMOTE6 + 8 }>(context)];
+        let mapped = word[0] | word[1] == 0 && word[2] == MAPPED;
+        Some(Self { context, v6: context.family() == INET6 && !mapped })
+    }
+
+    /// Number of the socket.
+    #[inline(always)]
+    pub(crate) fn cookie(&self) -> u64 {
+        // SAFETY: a valid context.
+        unsafe { bpf_get_socket_cookie(self.context.as_ptr()) }
+    }
+
+    /// The key of the answers that it waits for.
+    #[inline(always)]
+    pub(crate) fn answers(&self) -> FlowKey {
+        let context = self.context;
+        let (src_be, dst_be) = if self.v6 {
+            let remote = [field::<REMOTE6>(context), field::<{ REMOTE6 + 4 }>(context)];
+            let remote = [remote[0], remote[1], field::<{ REMOTE6 + 8 }>(context), field::<{ REMOTE6 + 12 }>(context)];
+            let local = [field::<LOCAL6>(context), field::<{ LOCAL6 + 4 }>(context)];
+            let local = [local[0], local[1], field::<{ LOCAL6 + 8 }>(context), field::<{ LOCAL6 + 12 }>(context)];
+            (remote, local)
+        } else {
+            (mapped(field::<REMOTE4>(context)), mapped(field::<LOCAL4>(context)))
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "ports: this one in the upper half, that one in the lower")]
+        let (remote, local) = ((self.context.remote_port() >> 16) as u16, self.context.local_port() as u16);
+        FlowKey { src_be, dst_be, src_port_be: remote, dst_port_be: local.to_be(), protocol: TCP, pad: 0, zero: 0 }
     }
 }
 

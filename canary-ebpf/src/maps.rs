@@ -57,6 +57,9 @@ pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, Flow> = LruHashMap::with_ma
 pub(crate) static SOCKETS: LruHashMap<SocketKey, Peer> = LruHashMap::with_max_entries(limits::SOCKETS, 0);
 
 #[map]
+pub(crate) static ORIGINS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(limits::ORIGINS, 0);
+
+#[map]
 pub(crate) static CHOICES: PerCpuArray<u64> = PerCpuArray::with_max_entries(limits::LEAF_SLOTS, 0);
 #[map]
 pub(crate) static VERSION_COUNTS: PerCpuArray<Counts> = PerCpuArray::with_max_entries(limits::VERSIONS, 0);

@@ -1,17 +1,20 @@
 //! Programs of a cgroup: a process addresses a service, and the kernel connects it to an endpoint.
 //!
 //! They run in the middle of a process, which may be interrupted; nothing here is kept per CPU but counters.
-use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+use aya_ebpf::{
+    macros::{cgroup_sock_addr, sock_ops},
+    programs::{SockAddrContext, SockOpsContext},
+};
 use canary_common::{
-    abi::{Addr, Endpoint, Peer, ServiceKey, SocketKey},
-    packet::UDP,
-    pipeline::{choose_for_socket, chosen_before},
+    abi::{Addr, Endpoint, Flow, Peer, ServiceKey, SocketKey, flow_state},
+    packet::{TCP, UDP},
+    pipeline::{Chosen, choose_for_socket, chosen_before},
     verdict::{Leave, Verdict},
 };
 
 use crate::{
-    call::{Call, refuse},
-    maps::{LEAVE_COUNTS, SOCKETS, fetch_add, peer},
+    call::{Call, Connecting, refuse},
+    maps::{LEAVE_COUNTS, ORIGINS, SOCKETS, fetch_add, peer},
     tables::{Maps, SOCKET},
 };
 
@@ -35,20 +38,21 @@ fn choose(call: &Call<'_>, protocol: u8) -> Result<(), Leave> {
     let (addr_be, port_be) = call.peer();
     let service = ServiceKey { addr_be, port_be, protocol, pad: 0, zero: 0 };
     let tables = Maps::<SOCKET>::express();
-    let (slot, endpoint) = choose_for_socket(&tables, &service, call.cookie(), || call.client())?;
+    let chosen = choose_for_socket(&tables, &service, call.cookie(), || call.client())?;
     let there = key(call, FORTH, protocol, (addr_be, port_be));
-    remember(&there, slot, &endpoint, call, protocol);
-    if call.replace(&endpoint.addr_be, endpoint.port_be) { Ok(()) } else { Err(Leave::Rewrite) }
+    remember(&there, &chosen, call, protocol);
+    if call.replace(&chosen.endpoint.addr_be, chosen.endpoint.port_be) { Ok(()) } else { Err(Leave::Rewrite) }
 }
 
 /// Both ways: which endpoint the socket has, and by which address. A full table forgets others.
 #[inline(always)]
-fn remember(there: &SocketKey, slot: u32, endpoint: &Endpoint, call: &Call<'_>, protocol: u8) {
-    let Endpoint { addr_be, port_be, generation, .. } = *endpoint;
-    let back = Peer { addr_be: there.addr_be, port_be: there.port_be, pad: 0, endpoint: slot, generation };
+fn remember(there: &SocketKey, chosen: &Chosen, call: &Call<'_>, protocol: u8) {
+    let Endpoint { addr_be, port_be, generation, .. } = chosen.endpoint;
+    let (endpoint, proxied) = (chosen.slot, u16::from(chosen.proxied != 0));
+    let back = Peer { addr_be: there.addr_be, port_be: there.port_be, proxied, endpoint, generation };
     let _ = SOCKETS.insert(&key(call, BACK, protocol, (addr_be, port_be)), &back, 0);
     if protocol == UDP {
-        let forth = Peer { addr_be, port_be, pad: 0, endpoint: slot, generation };
+        let forth = Peer { addr_be, port_be, proxied, endpoint, generation };
         let _ = SOCKETS.insert(there, &forth, 0);
     }
 }
@@ -145,4 +149,29 @@ pub fn canary_getpeername4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(getpeername6)]
 pub fn canary_getpeername6(ctx: SockAddrContext) -> i32 {
     name(&Call::new(&ctx, true))
+}
+
+/// A socket begins to connect, and has a port by now: if it is the proxy that it connects to, that is told where the process
+/// wanted to go.
+#[sock_ops]
+pub fn canary_sockops(ctx: SockOpsContext) -> u32 {
+    if let Some(connecting) = Connecting::new(&ctx) {
+        let flow = connecting.answers();
+        let key = SocketKey {
+            cookie: connecting.cookie(),
+            addr_be: flow.src_be,
+            port_be: flow.src_port_be,
+            protocol: TCP,
+            answers: BACK,
+            zero: 0,
+        };
+        if let Some(peer) = peer(&key)
+            && peer.proxied != 0
+        {
+            let Peer { addr_be, port_be, endpoint, generation, .. } = peer;
+            let origin = Flow { addr_be, port_be, state: flow_state::REPLY, seen: 0, endpoint, generation };
+            let _ = ORIGINS.insert(&flow, &origin, 0);
+        }
+    }
+    1
 }

@@ -10,6 +10,7 @@ use canary_tests::{
     agent::{Agent, EndpointState},
     cgroup::Cgroup,
     cleanup::Running,
+    focused::{FOCUSED, write_routes},
     load::Protocol,
     probe,
     resources::{Extras, PORT, write_endpoints, write_service},
@@ -215,5 +216,44 @@ fn a_pod_reaches_itself() -> Result<()> {
             assert_eq!((tally.of("v1"), tally.of("v2"), tally.failed), (18, 2, 0), "{tally:?}");
         }
     }
+    Ok(())
+}
+
+/// The blog's second half for processes: who has the cookie sees v2 in half of the cases, by the proxy, which learns where the
+/// connection was meant to go.
+#[test]
+fn the_focused_canary_is_for_processes_too() -> Result<()> {
+    const SCRIPT: &str = r#"
+import socket, sys
+v4, v6, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+for family, address in ((socket.AF_INET, v4), (socket.AF_INET6, v6), (socket.AF_INET6, "::ffff:" + v4)):
+    for cookie in (b"cookie: email=ada@some-company-name.com\r\n", b""):
+        canaries = 0
+        for _ in range(40):
+            stream = socket.socket(family, socket.SOCK_STREAM)
+            stream.settimeout(5)
+            stream.connect((address, port))
+            assert stream.getpeername()[:2] == (address, port), stream.getpeername()
+            stream.sendall(b"GET /hello HTTP/1.1\r\nHost: helloworld\r\nConnection: close\r\n" + cookie + b"\r\n")
+            answer = b""
+            while part := stream.recv(4096):
+                answer += part
+            assert answer.startswith(b"HTTP/1.1 200"), answer
+            canaries += b"v2" in answer
+        print(canaries)
+"#;
+    let (story, cgroup) = (Story::new(Hook::Tc, 2, 1)?, Cgroup::new()?);
+    let mut agent = Agent::new(&story)?;
+    agent.attach_to(&[&format!("cgroup:{}", cgroup.path().display())]);
+    agent.listen_at(&["10.0.0.1:15001", "[fd00:1::1]:15001"]);
+    write_service(&agent.config(), START, &Extras::default())?;
+    write_routes(&agent, FOCUSED)?;
+    write_endpoints(&agent.config(), &story.endpoints())?;
+    agent.start(&story)?;
+    let world = World { agent, story, cgroup };
+    world.wait()?;
+    let (v4, v6) = (vip(false).ip().to_string(), vip(true).ip().to_string());
+    let said = world.cgroup.python(&world.story.client, SCRIPT, &[&v4, &v6, &PORT.to_string()])?;
+    assert_eq!(said, "20\n0\n20\n0\n20\n0\n", "{}", world.agent.log());
     Ok(())
 }

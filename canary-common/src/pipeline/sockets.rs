@@ -11,7 +11,18 @@ use crate::{
     verdict::Leave,
 };
 
-/// Chooses an endpoint for a socket that addresses `service`: its slot, and what it is.
+/// What a socket gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chosen {
+    /// Slot of the endpoint.
+    pub slot: u32,
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// 1: it is the proxy.
+    pub proxied: u32,
+}
+
+/// Chooses an endpoint for a socket that addresses `service`.
 ///
 /// `client` is asked for the client's address only if that decides. `unique` stands for the source port, which the socket does
 /// not have yet: a number that no other socket has.
@@ -24,14 +35,11 @@ pub fn choose_for_socket<T: Tables>(
     service: &ServiceKey,
     unique: u64,
     client: impl FnOnce() -> Option<Addr>,
-) -> Result<(u32, Endpoint), Leave> {
+) -> Result<Chosen, Leave> {
     let slot = tables.service(service).ok_or(Leave::NoService)?;
     let (base, len) = unrange(tables.rules(slot).ok_or(Leave::NoService)?);
     let first = tables.rule(base).ok_or(Leave::NoRule)?;
     let split = tables.split(first.split).ok_or(Leave::NoRule)?;
-    if split.for_packets != 0 {
-        return Err(Leave::ForPackets);
-    }
     let plain = len == 1 && first.mask_be[0] | first.mask_be[1] | first.mask_be[2] | first.mask_be[3] == 0;
     let (src_be, rule) = if plain && split.choosing != KEYED_CLIENT {
         ([0; 4], first)
@@ -54,7 +62,7 @@ pub fn choose_for_socket<T: Tables>(
     let slot = tables.member(base + place).ok_or(Leave::NoEndpoint)?;
     let endpoint = tables.endpoint(slot).ok_or(Leave::NoEndpoint)?;
     tables.count_flow(choice.version, slot);
-    Ok((slot, endpoint))
+    Ok(Chosen { slot, endpoint, proxied: split.proxied })
 }
 
 /// The endpoint that a socket has sent to before by the same virtual address, if it is still there.

@@ -3,15 +3,15 @@ use std::{fs::File, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use aya::{
     Ebpf,
-    programs::{CgroupAttachMode, CgroupSockAddr, ProgramError, links::FdLink},
+    programs::{CgroupAttachMode, Program, ProgramError, links::FdLink},
 };
 
-use super::attach::{other, program};
+use super::attach::other;
 
-/// All of them, after `canary_`. Those that name endpoints by their services' addresses come first: there is no moment at
-/// which a process gets an endpoint that it cannot know.
-const PROGRAMS: [&str; 8] =
-    ["recvmsg4", "recvmsg6", "getpeername4", "getpeername6", "sendmsg4", "sendmsg6", "connect4", "connect6"];
+/// All of them, after `canary_`. Those that choose come last: there is no moment at which a process gets an endpoint that
+/// the others do not know.
+const PROGRAMS: [&str; 9] =
+    ["sockops", "recvmsg4", "recvmsg6", "getpeername4", "getpeername6", "sendmsg4", "sendmsg6", "connect4", "connect6"];
 /// Behind the name of a pin that is not in its place yet.
 const NEW: &str = "%new";
 /// `f_type` of cgroup v2: `CGROUP2_SUPER_MAGIC` of linux/magic.h.
@@ -24,7 +24,7 @@ pub(super) fn id(path: &str) -> Option<u64> {
 }
 
 /// Names of the pins for a cgroup. A bpffs takes neither dots nor slashes.
-pub(super) fn pin_names(path: &str) -> [String; 8] {
+pub(super) fn pin_names(path: &str) -> [String; 9] {
     let safe = path.replace('%', "%25").replace('.', "%2E").replace('/', "%2F");
     PROGRAMS.map(|name| format!("{name}-{safe}"))
 }
@@ -39,13 +39,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, links: &Path, path: &str) -> Result<bool, 
     }
     let mut replaced = false;
     for (name, pin) in PROGRAMS.into_iter().zip(pin_names(path)) {
-        let program: &mut CgroupSockAddr = program(ebpf, &format!("canary_{name}"))?;
-        if program.fd().is_err() {
-            program.load()?;
-        }
-        // Never `AllowMultiple`: links are that always, and refuse the flag.
-        let link = program.attach(&cgroup, CgroupAttachMode::Single)?;
-        let link = FdLink::try_from(program.take_link(link)?).map_err(other)?;
+        let link = link(ebpf, &format!("canary_{name}"), &cgroup)?;
         let (new, old) = (links.join(format!("{pin}{NEW}")), links.join(&pin));
         let _ = std::fs::remove_file(&new); // Of an agent that ended in the middle of this.
         link.pin(&new).map_err(other)?;
@@ -53,4 +47,27 @@ pub(super) fn attach(ebpf: &mut Ebpf, links: &Path, path: &str) -> Result<bool, 
         std::fs::rename(&new, &old)?;
     }
     Ok(replaced)
+}
+
+/// Attaches one program.
+fn link(ebpf: &mut Ebpf, name: &str, cgroup: &File) -> Result<FdLink, ProgramError> {
+    // Never `AllowMultiple`: links are that always, and refuse the flag.
+    let mode = CgroupAttachMode::Single;
+    match ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)? {
+        Program::CgroupSockAddr(program) => {
+            if program.fd().is_err() {
+                program.load()?;
+            }
+            let link = program.attach(cgroup, mode)?;
+            FdLink::try_from(program.take_link(link)?).map_err(other)
+        }
+        Program::SockOps(program) => {
+            if program.fd().is_err() {
+                program.load()?;
+            }
+            let link = program.attach(cgroup, mode)?;
+            FdLink::try_from(program.take_link(link)?).map_err(other)
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
 }

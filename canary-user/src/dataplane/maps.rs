@@ -34,6 +34,7 @@ pub(crate) const PINNED: &[&str] = &[
     "TRANSIENT",
     "FRAGMENTS",
     "SOCKETS",
+    "ORIGINS",
     "CHOICES",
     "VERSION_COUNTS",
     "ENDPOINT_COUNTS",

@@ -1,5 +1,6 @@
 //! Where a connection that reached the proxy was meant to go. The proxy is an endpoint like any other: the entry that gives
-//! its answers the virtual address back says which address that is.
+//! its answers the virtual address back says which address that is. For a socket that was connected to the proxy there is one
+//! that says nothing else.
 use std::{net::SocketAddr, path::Path};
 
 use aya::maps::{HashMap, Map, MapData};
@@ -13,7 +14,7 @@ use super::{DataplaneError, MapFailure, address, layout_directory};
 /// The flow tables, to look up; readable from any thread.
 #[derive(Debug)]
 pub struct Origins {
-    tables: [HashMap<MapData, FlowKey, Flow>; 2],
+    tables: [HashMap<MapData, FlowKey, Flow>; 3],
 }
 
 impl Origins {
@@ -28,7 +29,7 @@ impl Origins {
             let data = MapData::from_pin(dir.join(name)).map_err(failed)?;
             HashMap::try_from(Map::LruHashMap(data)).map_err(failed)
         };
-        Ok(Self { tables: [table("FLOWS")?, table("TRANSIENT")?] })
+        Ok(Self { tables: [table("FLOWS")?, table("TRANSIENT")?, table("ORIGINS")?] })
     }
 
     /// The virtual address that `peer` has connected to, when `local` has accepted the connection; `None` when that came

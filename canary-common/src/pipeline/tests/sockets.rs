@@ -9,7 +9,7 @@ use crate::{
         image::{RuleSpec, addr},
     },
     packet::{TCP, UDP},
-    pipeline::{choose_for_socket, chosen_before},
+    pipeline::{Chosen, choose_for_socket, chosen_before},
     verdict::Leave,
 };
 
@@ -25,7 +25,7 @@ fn client(text: &str) -> Addr {
 /// Whether a socket got the only endpoint of v2.
 fn is_canary(tables: &HostTables, cookie: u64) -> Result<bool, Leave> {
     let chosen = choose_for_socket(tables, &service(VIP, TCP), cookie, || None)?;
-    Ok(chosen.1.addr_be == client("10.1.0.14"))
+    Ok(chosen.endpoint.addr_be == client("10.1.0.14"))
 }
 
 #[test]
@@ -49,13 +49,14 @@ fn shares_are_exact_over_sockets_and_packets_together() {
 }
 
 #[test]
-fn nobodys_address_and_what_is_for_packets_draw_nothing() {
+fn nobodys_address_draws_nothing_and_what_is_the_proxys_is_marked() {
     let tables = world();
     let chosen = |tables: &HostTables, at: &str| choose_for_socket(tables, &service(at, TCP), 1, || None);
     assert_eq!(chosen(&tables, "203.0.113.1:81"), Err(Leave::NoService));
-    tables.edit(|image| image.splits.iter_mut().for_each(|split| split.for_packets = 1));
-    assert_eq!(chosen(&tables, VIP), Err(Leave::ForPackets));
     assert!(tables.memory().draws.is_empty());
+    assert_eq!(chosen(&tables, VIP).unwrap().proxied, 0);
+    tables.edit(|image| image.splits.iter_mut().for_each(|split| split.proxied = 1));
+    assert_eq!(chosen(&tables, VIP).unwrap().proxied, 1);
 }
 
 #[test]
@@ -68,7 +69,7 @@ fn rules_that_ask_for_the_client_wait_for_packets_unless_it_is_known() {
     });
     let chosen = |of: Option<Addr>| {
         let chosen = choose_for_socket(&tables, &service(VIP, TCP), 1, || of)?;
-        Ok(chosen.1.addr_be == client("10.1.0.14"))
+        Ok(chosen.endpoint.addr_be == client("10.1.0.14"))
     };
     assert_eq!(chosen(None), Err(Leave::UnknownClient));
     assert_eq!(chosen(Some(client("192.0.2.9"))), Ok(true));
@@ -78,7 +79,7 @@ fn rules_that_ask_for_the_client_wait_for_packets_unless_it_is_known() {
     let of = |socket, who: Addr| choose_for_socket(&tables, &service(VIP_UDP, UDP), socket, || Some(who)).unwrap();
     for number in 0..50 {
         let who = client(&format!("198.51.100.{number}"));
-        assert_eq!(of(1, who).0, of(2, who).0, "whatever the socket");
+        assert_eq!(of(1, who).slot, of(2, who).slot, "whatever the socket");
     }
 }
 
@@ -96,11 +97,11 @@ fn keyed_by_flow_sockets_differ_by_their_numbers() {
 #[test]
 fn an_endpoint_that_drains_or_is_gone_is_chosen_anew() {
     let tables = world();
-    let (slot, endpoint) = choose_for_socket(&tables, &service(VIP, TCP), 1, || None).unwrap();
+    let Chosen { slot, endpoint, .. } = choose_for_socket(&tables, &service(VIP, TCP), 1, || None).unwrap();
     let peer = Peer {
         addr_be: endpoint.addr_be,
         port_be: endpoint.port_be,
-        pad: 0,
+        proxied: 0,
         endpoint: slot,
         generation: endpoint.generation,
     };

@@ -91,11 +91,11 @@ impl Layout<'_> {
             Some(Choosing::KeyedClient) => KEYED_CLIENT,
             _ => EXACT,
         };
-        let for_packets = u32::from(service.is_proxied());
+        let proxied = u32::from(service.is_proxied());
         let same = known.iter().position(|slot| {
             self.observed.splits.get(slot).is_some_and(|it| {
                 it.choosing == choosing
-                    && it.for_packets == for_packets
+                    && it.proxied == proxied
                     && it.salt == salt
                     && self.observed.leaves.get(&it.leaves) == Some(&leaves)
             })
@@ -117,7 +117,7 @@ impl Layout<'_> {
         self.part.leaves.insert(base, leaves);
         let slot = self.pools.splits.take().map_err(LayoutError::full(object()))?;
         let split =
-            Split { draws: 0, salt, root, leaves: base, leaves_len, total: end, choosing, for_packets, pad: [0; 6] };
+            Split { draws: 0, salt, root, leaves: base, leaves_len, total: end, choosing, proxied, pad: [0; 6] };
         self.part.splits.insert(slot, split);
         Ok(slot)
     }
