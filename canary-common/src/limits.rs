@@ -32,9 +32,9 @@ pub const GROUP_SLOTS: u32 = 2 * VERSIONS;
 /// Pool of endpoint numbers: member lists and Maglev rings.
 pub const MEMBER_SLOTS: u32 = 4 * 1_048_576;
 /// Sockets that have addressed a service, two entries each; the least recently used are forgotten first.
-pub const SOCKETS: u32 = 262_144;
+pub const SOCKETS: u32 = 131_072;
 /// Connections of sockets to the proxy, from which it learns where they were meant to go.
-pub const ORIGINS: u32 = 65_536;
+pub const ORIGINS: u32 = 16_384;
 /// Datagrams whose later fragments are awaited.
 pub const FRAGMENTS: u32 = 8_192;
 

@@ -40,6 +40,12 @@ enum What {
     /// Microseconds of CPU per request and connection, latencies and memory: canary in the kernel and with its proxy
     /// beside nftables, HAProxy, nginx and Envoy on the same work
     Http(http::Options),
+    /// Nanoseconds of a process's `connect()`, with and without the programs of a cgroup
+    Connect {
+        /// Interleaved rounds; the table shows the median of them
+        #[arg(long, default_value_t = 15)]
+        rounds: u32,
+    },
 }
 
 /// One program in one case: what a packet costs net of the harness (`r0`), and beside `r2` in the same round.
@@ -53,8 +59,10 @@ struct Figure {
 
 /// Measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if let Some(What::Http(options)) = &options.what {
-        return http::run(options);
+    match &options.what {
+        Some(What::Http(options)) => return http::run(options),
+        Some(What::Connect { rounds }) => return connect(*rounds),
+        None => {}
     }
     let environment = setup::run()?;
     let clang = clang()?;
@@ -91,6 +99,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let figures = figures(&std::fs::read_to_string(&csv).with_context(|| csv.display().to_string())?)?;
     print(&figures, options.output == "json");
     Ok(())
+}
+
+/// Measures what it costs a process to connect.
+fn connect(rounds: u32) -> Result<()> {
+    let environment = setup::run()?;
+    let release = setup::build(&environment, "canary, load and pods (release)", &["-p", "canary-user", "--bins", "--release"])?;
+    let mut connects = environment.command(&release.join("connects").to_string_lossy());
+    connects.args(["--rounds", &rounds.to_string()]);
+    process::run_for_results(&mut connects)
 }
 
 /// Pins of the programs under measurement, removed at the end.

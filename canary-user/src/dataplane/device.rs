@@ -36,7 +36,7 @@ const _: () = assert!(size_of::<DriverInfo>() == 196, "the kernel writes as much
 /// of the namespace that mounted it.)
 pub(crate) fn driver(interface: &str) -> Option<String> {
     const GET_DRIVER_INFO: u32 = 3;
-    const SIOCETHTOOL: u64 = 0x8946;
+    const SIOCETHTOOL: libc::Ioctl = 0x8946;
     let mut info = DriverInfo { command: GET_DRIVER_INFO, driver: [0; 32], rest: [0; 160] };
     // SAFETY: the buffer has the size that the command writes, and outlives the call.
     unsafe { ask(interface, SIOCETHTOOL, |request| request.ifr_ifru.ifru_data = (&raw mut info).cast()) }?;
@@ -49,7 +49,7 @@ pub(crate) const ETHERNET: [u16; 2] = [1, 772];
 
 /// Hardware type of an interface: `ARPHRD_*`; `None` when there is no such interface.
 pub(crate) fn hardware(interface: &str) -> Option<u16> {
-    const SIOCGIFHWADDR: u64 = 0x8927;
+    const SIOCGIFHWADDR: libc::Ioctl = 0x8927;
     // SAFETY: the command writes into the request itself.
     let request = unsafe { ask(interface, SIOCGIFHWADDR, |_| ()) }?;
     // SAFETY: the command has written an address there.
@@ -60,7 +60,7 @@ pub(crate) fn hardware(interface: &str) -> Option<u16> {
 ///
 /// # Safety
 /// What `fill` points to has the size that `command` reads and writes, and outlives the call.
-unsafe fn ask(interface: &str, command: u64, fill: impl FnOnce(&mut libc::ifreq)) -> Option<libc::ifreq> {
+unsafe fn ask(interface: &str, command: libc::Ioctl, fill: impl FnOnce(&mut libc::ifreq)) -> Option<libc::ifreq> {
     // Not bound: a loopback may have no address for that.
     let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None).ok()?;
     // SAFETY: all zeros are a valid `ifreq`.

@@ -43,6 +43,12 @@ pub fn is_origin(file: &std::path::Path) -> bool {
     file.to_str().is_some_and(|file| file.starts_with(PLACE))
 }
 
+/// The resources that are read, as `kubectl` names them.
+#[must_use]
+pub fn resources() -> Vec<String> {
+    KINDS.iter().map(Kind::resource).collect()
+}
+
 /// Why there is nothing to read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the API server has not been read: {}", missing.join("; "))]
