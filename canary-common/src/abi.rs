@@ -234,7 +234,9 @@ map_type! {
     }
 }
 map_type! {
-    /// Of a virtual address the endpoint that was chosen; of an endpoint the virtual address by which it was.
+    /// Of a virtual address the endpoint that was chosen; of an endpoint the virtual address by which it was. Aligned as
+    /// [`FlowKey`].
+    #[repr(align(8))]
     pub struct Peer {
         /// Its address.
         pub addr_be: Addr,
@@ -246,6 +248,8 @@ map_type! {
         pub endpoint: u32,
         /// The endpoint's generation when it was chosen.
         pub generation: u32,
+        /// Zero.
+        pub zero: u32,
     }
 }
 map_type! {

@@ -34,25 +34,26 @@ fn key(call: &Call<'_>, answers: u8, protocol: u8, (addr_be, port_be): (Addr, u1
 
 /// Chooses, remembers, and puts the endpoint in the place of the virtual address.
 #[inline(always)]
-fn choose(call: &Call<'_>, protocol: u8) -> Result<(), Leave> {
+fn choose(call: &Call<'_>, protocol: u8, datagram: bool) -> Result<(), Leave> {
     let (addr_be, port_be) = call.peer();
     let service = ServiceKey { addr_be, port_be, protocol, pad: 0, zero: 0 };
     let tables = Maps::<SOCKET>::express();
     let chosen = choose_for_socket(&tables, &service, call.cookie(), || call.client())?;
     let there = key(call, FORTH, protocol, (addr_be, port_be));
-    remember(&there, &chosen, call, protocol);
+    remember(&there, &chosen, call, datagram);
     if call.replace(&chosen.endpoint.addr_be, chosen.endpoint.port_be) { Ok(()) } else { Err(Leave::Rewrite) }
 }
 
-/// Both ways: which endpoint the socket has, and by which address. A full table forgets others.
+/// By which address the socket has its endpoint; and, for one that is not connected, which endpoint it has. A full table
+/// forgets others.
 #[inline(always)]
-fn remember(there: &SocketKey, chosen: &Chosen, call: &Call<'_>, protocol: u8) {
+fn remember(there: &SocketKey, chosen: &Chosen, call: &Call<'_>, datagram: bool) {
     let Endpoint { addr_be, port_be, generation, .. } = chosen.endpoint;
     let (endpoint, proxied) = (chosen.slot, u16::from(chosen.proxied != 0));
-    let back = Peer { addr_be: there.addr_be, port_be: there.port_be, proxied, endpoint, generation };
-    let _ = SOCKETS.insert(&key(call, BACK, protocol, (addr_be, port_be)), &back, 0);
-    if protocol == UDP {
-        let forth = Peer { addr_be, port_be, proxied, endpoint, generation };
+    let back = Peer { addr_be: there.addr_be, port_be: there.port_be, proxied, endpoint, generation, zero: 0 };
+    let _ = SOCKETS.insert(&key(call, BACK, there.protocol, (addr_be, port_be)), &back, 0);
+    if datagram {
+        let forth = Peer { addr_be, port_be, proxied, endpoint, generation, zero: 0 };
         let _ = SOCKETS.insert(there, &forth, 0);
     }
 }
@@ -76,7 +77,7 @@ fn end(chosen: Result<(), Leave>) -> i32 {
 
 #[inline(always)]
 fn connect(call: &Call<'_>) -> i32 {
-    call.protocol().map_or(ALLOW, |protocol| end(choose(call, protocol)))
+    call.protocol().map_or(ALLOW, |protocol| end(choose(call, protocol, false)))
 }
 
 /// A datagram from a socket that is not connected: to the same endpoint as the one before.
@@ -88,7 +89,7 @@ fn send(call: &Call<'_>) -> i32 {
     {
         return if call.replace(&peer.addr_be, peer.port_be) { ALLOW } else { DENY };
     }
-    end(choose(call, UDP))
+    end(choose(call, UDP, true))
 }
 
 /// Who answers, or who is at the other end, by the name that the process knows.

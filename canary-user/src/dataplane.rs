@@ -61,6 +61,8 @@ pub struct Dataplane {
     /// Who says what leads straight to endpoints, if that is asked for.
     direct: Option<Direct>,
     wants_direct: bool,
+    /// There is a proxy.
+    proxy: bool,
     /// The last plan gave something up that a program may still be reading.
     grace_due: bool,
 }
@@ -136,6 +138,7 @@ impl Dataplane {
             attached: Vec::new(),
             direct: None,
             wants_direct: settings.direct,
+            proxy: settings.proxy,
             grace_due: true,
         })
     }
@@ -144,7 +147,7 @@ impl Dataplane {
     /// what each became, in their order; one that is missing, or that the kernel refuses, does not keep others from
     /// theirs, and what it had stays. What this agent has attached already is left alone. More errors at the end are of links that cannot be removed.
     pub fn attach(&mut self, wanted: &[Attach]) -> Vec<Result<Attached, DataplaneError>> {
-        attach::attach(&mut self.ebpf, &self.links, wanted, &mut self.attached)
+        attach::attach(&mut self.ebpf, &self.links, wanted, self.proxy, &mut self.attached)
     }
 
     /// Observes the maps, compares them with `wanted` and writes the difference.

@@ -25,6 +25,7 @@ impl Pins {
             capacity: Capacity { flows: 1_024, transient_flows: 1_024 },
             idle: IdleTimeouts::default(),
             direct: false,
+            proxy: false,
         };
         Dataplane::open(&settings).expect("needs CAP_BPF, CAP_NET_ADMIN and a bpffs on /sys/fs/bpf")
     }

@@ -20,6 +20,7 @@ fn settings(test: &str) -> Settings {
         capacity: Capacity { flows: 1_024, transient_flows: 1_024 },
         idle: IdleTimeouts::default(),
         direct: false,
+        proxy: false,
     }
 }
 

@@ -38,6 +38,7 @@ fn a_connection_to_the_proxy_knows_whom_it_was_meant_for() -> Result<()> {
         capacity: Capacity { flows: 1_024, transient_flows: 1_024 },
         idle: IdleTimeouts::default(),
         direct: false,
+        proxy: false,
     };
     for hook in [Hook::Tc, Hook::Clsact] {
         for (vip, node_address) in

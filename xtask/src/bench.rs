@@ -104,7 +104,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// Measures what it costs a process to connect.
 fn connect(rounds: u32) -> Result<()> {
     let environment = setup::run()?;
-    let release = setup::build(&environment, "canary, load and pods (release)", &["-p", "canary-user", "--bins", "--release"])?;
+    let release =
+        setup::build(&environment, "canary, load and pods (release)", &["-p", "canary-user", "--bins", "--release"])?;
     let mut connects = environment.command(&release.join("connects").to_string_lossy());
     connects.args(["--rounds", &rounds.to_string()]);
     process::run_for_results(&mut connects)

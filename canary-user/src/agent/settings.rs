@@ -281,6 +281,7 @@ impl Settings {
                     )?,
                 },
                 direct: options.direct,
+                proxy: !options.proxy.is_empty(),
             },
             state: options.state.unwrap_or_else(|| STATE.into()),
             socket: options.socket.unwrap_or_else(|| SOCKET.into()),

@@ -71,12 +71,14 @@ fn pin_name(place: Place, interface: &str) -> String {
 }
 
 /// Attaches to exactly the `wanted` interfaces: what each became, in their order. New places first, then what is no longer
-/// wanted goes. What an interface has stays when it cannot be attached to as it is wanted. `standing` is what an earlier
+/// wanted goes. What an interface has stays when it cannot be attached to as it is wanted. `proxy`: there is one, which
+/// sockets must be announced to. `standing` is what an earlier
 /// call attached, which is left alone, and then what is attached now.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     links: &Path,
     wanted: &[Attach],
+    proxy: bool,
     standing: &mut Vec<Standing>,
 ) -> Vec<Result<Attached, DataplaneError>> {
     let mut had = std::mem::take(standing);
@@ -87,7 +89,7 @@ pub(super) fn attach(
         let done = had.iter().position(|it| Some(it.index) == index && it.attached.attach == *attach);
         let one = match done {
             Some(at) => Ok(had.swap_remove(at)),
-            None => one(ebpf, links, attach),
+            None => one(ebpf, links, attach, proxy),
         };
         became.push(one.map(|one| {
             keep.extend_from_slice(&one.pins);
@@ -97,7 +99,7 @@ pub(super) fn attach(
     }
     for attach in wanted.iter().zip(&became).filter(|(_, became)| became.is_err()).map(|(attach, _)| attach) {
         match attach.hook {
-            Hook::Cgroup => keep.extend(cgroup::pin_names(&attach.interface)),
+            Hook::Cgroup => keep.extend(cgroup::pin_names(&attach.interface, proxy)),
             _ => keep.extend(Place::ALL.map(|place| pin_name(place, &attach.interface))),
         }
     }
@@ -106,7 +108,7 @@ pub(super) fn attach(
     became
 }
 
-fn one(ebpf: &mut Ebpf, links: &Path, attach: &Attach) -> Result<Standing, DataplaneError> {
+fn one(ebpf: &mut Ebpf, links: &Path, attach: &Attach, proxy: bool) -> Result<Standing, DataplaneError> {
     let interface = attach.interface.as_str();
     let missing = || match attach.hook {
         Hook::Cgroup => DataplaneError::NoCgroup { path: interface.into() },
@@ -115,9 +117,9 @@ fn one(ebpf: &mut Ebpf, links: &Path, attach: &Attach) -> Result<Standing, Datap
     let failed = |source: ProgramError| DataplaneError::Attach { attach: attach.clone(), source: Box::new(source) };
     let index = number(attach).ok_or_else(missing)?;
     if attach.hook == Hook::Cgroup {
-        let adopted = cgroup::attach(ebpf, links, interface).map_err(failed)?;
+        let adopted = cgroup::attach(ebpf, links, interface, proxy).map_err(failed)?;
         let attached = Attached { attach: attach.clone(), mode: "sockets".into(), adopted, warning: None };
-        return Ok(Standing { attached, index, pins: cgroup::pin_names(interface).into() });
+        return Ok(Standing { attached, index, pins: cgroup::pin_names(interface, proxy) });
     }
     let kind = device::hardware(interface).ok_or_else(missing)?;
     if !device::ETHERNET.contains(&kind) {

@@ -88,6 +88,8 @@ pub struct Settings {
     pub idle: IdleTimeouts,
     /// Clients' packets go straight to endpoints behind a veth, past the stack.
     pub direct: bool,
+    /// There is a proxy, which must be told where connections of sockets were meant to go.
+    pub proxy: bool,
 }
 
 /// Flows, packets and bytes. `in` is from clients to endpoints, `out` the way back.

@@ -31,6 +31,7 @@ fn main() -> anyhow::Result<()> {
         capacity: Capacity { flows: arguments.flows, transient_flows: arguments.flows },
         idle: IdleTimeouts::default(),
         direct: false,
+        proxy: false,
     };
     let mut dataplane = Dataplane::open(&settings)?;
     let choosing = if arguments.keyed { Choosing::KeyedFlow } else { Choosing::Exact };

@@ -104,6 +104,7 @@ fn an_endpoint_that_drains_or_is_gone_is_chosen_anew() {
         proxied: 0,
         endpoint: slot,
         generation: endpoint.generation,
+        zero: 0,
     };
     assert_eq!(chosen_before(&tables, &peer), Some(endpoint));
     assert_eq!(chosen_before(&tables, &Peer { generation: peer.generation + 1, ..peer }), None);
