@@ -234,8 +234,7 @@ map_type! {
     }
 }
 map_type! {
-    /// Of a virtual address the endpoint that was chosen; of an endpoint the virtual address by which it was. Aligned as
-    /// [`FlowKey`].
+    /// Of a virtual address the endpoint that was chosen; of an endpoint that address. Aligned as [`FlowKey`].
     #[repr(align(8))]
     pub struct Peer {
         /// Its address.
@@ -317,7 +316,7 @@ map_type! {
     }
 }
 map_type! {
-    /// Settings of the programs: element 0 of the map `SETTINGS`.
+    /// Settings of the programs: element 0 of `SETTINGS`.
     pub struct Settings {
         /// Idle time of established TCP flows, in ticks.
         pub tcp_ticks: u32,
@@ -325,8 +324,7 @@ map_type! {
         pub udp_ticks: u32,
         /// Idle time of half-open and closing flows.
         pub transient_ticks: u32,
-        /// Tick until which clients' packets go straight to endpoints behind a veth; 0: never. The agent puts it off as long
-        /// as it lives, and keeps `HOPS` up to date.
+        /// Tick until which clients' packets go straight to endpoints behind a veth; 0: never. The agent puts it off.
         pub direct_until: u32,
     }
 }

@@ -29,9 +29,9 @@ pub mod args;
 mod change;
 mod check;
 pub mod client;
+mod cluster;
 mod get;
 mod input;
-mod kube;
 mod offline;
 pub mod output;
 mod read;
@@ -150,7 +150,7 @@ fn execute(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Command::Apply(args) => change::apply(&client()?, screen, args),
         Command::Delete(args) => change::delete(&client()?, screen, args),
         Command::Get(args) => get::get(&client()?, screen, args, io::stdout().is_terminal()),
-        Command::SetWeight(args) if args.is_kube() => kube::set_weight(screen, args),
+        Command::SetWeight(args) if args.is_kube() => cluster::set_weight(screen, args),
         Command::SetWeight(args) => change::set_weight(&client()?, screen, args),
         Command::History(args) => read::history(&client()?, screen, args),
         Command::Undo(args) => change::undo(&client()?, screen, args),
