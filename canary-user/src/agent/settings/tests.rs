@@ -62,7 +62,7 @@ fn what_is_wrong_is_said_with_its_remedy() {
     assert_eq!(text(flags(&["tc:a"]), "flow = 1"), "configuration file agent.toml is not valid");
     for (attach, error) in [
         ("eth0", "`eth0` is not HOOK:IFACE such as `xdp:eth0` or `tc:eth0`, or `cgroup:/sys/fs/cgroup`"),
-        ("ebpf:eth0", "`ebpf:eth0` is not HOOK:IFACE such as `xdp:eth0` or `tc:eth0`"),
+        ("ebpf:eth0", "`ebpf:eth0` is not HOOK:IFACE such as `xdp:eth0` or `tc:eth0`, or `cgroup:/sys/fs/cgroup`"),
         ("tc:", "`` is not the name of an interface"),
     ] {
         assert_eq!(parse_attach(attach).unwrap_err(), error);
