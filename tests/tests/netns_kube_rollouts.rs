@@ -134,7 +134,7 @@ fn argo(canary: u64) -> Value {
     })
 }
 
-/// Its subsets, by the hashes of ReplicaSets. The labels are those of the story.
+/// Its subsets, by the hashes of its sets of pods. The labels are those of the story.
 fn hashes(stable: &str, canary: &str) -> Value {
     let mut rule = subsets();
     let subset = |name: &str, hash: &str| json!({"name": name, "labels": {"app": "helloworld", "version": hash}});

@@ -165,15 +165,17 @@ impl Holdings {
     pub(super) fn replace(&self, kind: &Kind, objects: Vec<Object>) {
         self.change(kind, |held| {
             let mut new = Objects::new();
+            let mut different = !held.known;
             for object in objects {
                 let key = (object.namespace.clone(), object.name.clone());
                 // What is the same stays the same in memory, too.
                 let same = held.objects.remove(&key).filter(|old| **old == object);
+                different |= same.is_none();
                 new.insert(key, same.unwrap_or_else(|| Arc::new(object)));
             }
-            let first = !held.known;
+            different |= !held.objects.is_empty(); // These are gone.
             *held = Held { objects: new, known: true, trouble: None, absent_since: None };
-            first || !held.objects.is_empty()
+            different
         });
     }
 

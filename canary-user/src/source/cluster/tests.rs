@@ -123,6 +123,10 @@ async fn changes_are_told_once_and_only_if_they_are_some() {
     told("nothing").await;
     holdings.replace(kind("services"), vec![service("x", 81)]);
     told("told").await;
+    holdings.replace(kind("services"), vec![service("x", 81)]); // Listed again, and nothing has happened.
+    told("nothing").await;
+    holdings.replace(kind("services"), Vec::new());
+    told("told").await;
     holdings.remove(kind("services"), &service("y", 80));
     told("nothing").await;
 }
