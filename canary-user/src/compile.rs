@@ -113,7 +113,7 @@ pub fn compile(model: &Model, last: &State, proxy: &ProxyAddresses) -> Compiled 
         last,
         proxy,
         outcomes: BTreeMap::new(),
-        diagnostics: model.delegation().to_vec(),
+        diagnostics: model.between().to_vec(),
         uses: Uses::default(),
     };
     let known: BTreeSet<(&str, &str)> = last.services.keys().map(|id| (&*id.namespace, &*id.name)).collect();

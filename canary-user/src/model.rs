@@ -15,6 +15,7 @@ mod delegate;
 mod destination_rule;
 mod endpoints;
 mod fields;
+mod gateway_api;
 mod meta;
 mod names;
 mod problem;
@@ -33,19 +34,24 @@ mod traffic_policy;
 mod virtual_service;
 
 pub(crate) use broken::{Broken, Concerns};
+pub(crate) use delegate::Delegated;
 pub(crate) use destination_rule::{DestinationRule, Subset};
 pub(crate) use endpoints::{EndpointSlice, Pod};
 pub(crate) use fields::{IN_KERNEL, unenforced};
+pub(crate) use gateway_api::{
+    Attachment, CONTROLLER, GROUP, Gateway, GatewayClass, GatewayRoute, ListenerProtocol, RouteKind,
+};
 pub(crate) use meta::{Key, Labels, Meta, selects};
 pub(crate) use names::{DOMAIN, ExportTo, Host, ROOT_NAMESPACE};
 pub(crate) use request::{COOKIES, HttpAction, HttpMatch, HttpRule, RedirectPort, RedirectTo};
-pub(crate) use route::{Destination, Route};
+pub(crate) use route::{Api, Destination, Route};
 pub(crate) use service::{Application, Kind, Port, Service, Target};
 pub(crate) use service_entry::{Address, Backends, Resolution, ServiceEntry, Workload, WorkloadEntry};
 pub(crate) use settings::{DRAIN_SECONDS, RoutePolicy, RulePolicy, Settings};
 pub(crate) use traffic_policy::merged as merged_policy;
 pub(crate) use virtual_service::{L4Match, L4Rule, SourceMatch, VirtualService};
 
+use gateway_api::{NamespaceLabels, ReferenceGrant};
 use problem::{Invalid, diagnose};
 
 /// Valid resources, each kind in an order that does not depend on the order of files.
@@ -63,7 +69,15 @@ pub struct Model {
     pods: BTreeMap<Key, Pod>,
     policies: BTreeMap<Key, RoutePolicy>,
     broken: Vec<Broken>,
-    delegation: Vec<Diagnostic>,
+    gateway_routes: Vec<GatewayRoute>,
+    gateways: Vec<Gateway>,
+    gateway_classes: Vec<GatewayClass>,
+    grants: Vec<ReferenceGrant>,
+    namespaces: BTreeMap<String, NamespaceLabels>,
+    attachments: Vec<Attachment>,
+    /// Routes of each listener of a Gateway.
+    listening: BTreeMap<(Key, String), usize>,
+    between: Vec<Diagnostic>,
 }
 
 impl Model {
@@ -97,13 +111,33 @@ impl Model {
             .map(|it| &**it)
             .filter(|it| matches!(ReadKind::of(it), Some(ReadKind::VirtualService)))
             .collect();
-        model.delegation = delegate::merge(&mut model.virtual_services, &routes, &model.broken, &model.policies);
+        model.between = delegate::merge(&mut model.virtual_services, &routes, &model.broken, &model.policies);
+        model.attach();
         model.destination_rules.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
         model.service_entries.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
         model.broken.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
         diagnostics
             .sort_by(|a, b| (&a.origin, &a.object, &a.field, a.code).cmp(&(&b.origin, &b.object, &b.field, b.code)));
         (model, diagnostics)
+    }
+
+    /// Makes of the routes of the Gateway API what means the same.
+    fn attach(&mut self) {
+        let attached = gateway_api::attach(&gateway_api::World {
+            routes: &self.gateway_routes,
+            gateways: &self.gateways,
+            classes: &self.gateway_classes,
+            grants: &self.grants,
+            namespaces: &self.namespaces,
+            services: &self.services,
+            entries: &self.service_entries,
+        });
+        self.virtual_services.extend(attached.virtual_services);
+        self.virtual_services.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
+        self.service_entries.extend(attached.entries);
+        self.attachments = attached.attachments;
+        self.listening = attached.listening;
+        self.between.extend(attached.diagnostics);
     }
 
     fn take(&mut self, kind: ReadKind, object: &Object) -> Result<(), Vec<Invalid>> {
@@ -128,6 +162,13 @@ impl Model {
             }
             ReadKind::RoutePolicy => {
                 self.policies.insert(key, RoutePolicy::read(object)?);
+            }
+            ReadKind::GatewayRoute(kind) => self.gateway_routes.push(GatewayRoute::read(kind, object)?),
+            ReadKind::Gateway => self.gateways.push(Gateway::read(object)?),
+            ReadKind::GatewayClass => self.gateway_classes.push(GatewayClass::read(object)?),
+            ReadKind::ReferenceGrant => self.grants.push(ReferenceGrant::read(object)?),
+            ReadKind::Namespace => {
+                self.namespaces.insert(object.name.clone(), NamespaceLabels::read(object)?);
             }
         }
         Ok(())
@@ -173,9 +214,10 @@ impl Model {
         self.policies.values()
     }
 
-    /// What is wrong between `VirtualServices` and their delegates, each of which is valid by itself.
-    pub(crate) fn delegation(&self) -> &[Diagnostic] {
-        &self.delegation
+    /// What is wrong between objects that are valid by themselves: `VirtualServices` and their delegates, routes and their
+    /// parents.
+    pub(crate) fn between(&self) -> &[Diagnostic] {
+        &self.between
     }
 
     /// Invalid objects, oldest first.
@@ -195,6 +237,11 @@ enum ReadKind {
     EndpointSlice,
     Pod,
     RoutePolicy,
+    GatewayRoute(RouteKind),
+    Gateway,
+    GatewayClass,
+    ReferenceGrant,
+    Namespace,
 }
 
 impl ReadKind {
@@ -212,6 +259,13 @@ impl ReadKind {
             ("Pod", "v1") => Self::Pod,
             ("EndpointSlice", "discovery.k8s.io/v1") => Self::EndpointSlice,
             ("RoutePolicy", "canary.io/v1alpha1") => Self::RoutePolicy,
+            ("Namespace", "v1") => Self::Namespace,
+            (kind, _) if object.group() == gateway_api::GROUP => match kind {
+                "Gateway" => Self::Gateway,
+                "GatewayClass" => Self::GatewayClass,
+                "ReferenceGrant" => Self::ReferenceGrant,
+                kind => Self::GatewayRoute(RouteKind::by_name(kind)?),
+            },
             _ => return None,
         })
     }

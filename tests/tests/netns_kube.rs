@@ -11,6 +11,7 @@ use canary_tests::{
     background::Background,
     cluster::{Cluster, pod, route, service, sockets, subsets},
     load::Load,
+    resources::PORT,
     story::vip,
     tally::Weights,
 };
@@ -283,6 +284,46 @@ fn the_command_line_sets_weights_at_the_api_server() -> Result<()> {
     assert!(refused.contains("comes from the API server") && refused.contains("--kube"), "{refused}");
     let patches = cluster.server.requests().iter().filter(|request| request.starts_with("patch")).count();
     assert_eq!(patches, 3);
+    Ok(())
+}
+
+/// The same for a route of the Gateway API, which is the only one that is for the Service.
+#[test]
+fn the_command_line_sets_weights_of_a_route() -> Result<()> {
+    let mut cluster = Cluster::without_routes(1, 1)?;
+    let address = |last: u8| [format!("10.96.2.{last}"), format!("fd00:96::2:{last}")];
+    let to = |version: &str| json!({"name": format!("helloworld-{version}"), "port": PORT});
+    cluster.server.put([
+        service("helloworld-v1", &json!({"version": "v1"}), &address(1)),
+        service("helloworld-v2", &json!({"version": "v2"}), &address(2)),
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": {"name": "split", "namespace": "default"},
+            "spec": {
+                "parentRefs": [{"group": "", "kind": "Service", "name": "helloworld"}],
+                "rules": [{"backendRefs": [to("v1"), to("v2")]}],
+            },
+        }),
+    ])?;
+    cluster.control()?;
+    cluster.start()?;
+    // Without weights each has 1.
+    let tally = cluster.connect(100)?;
+    assert_eq!((tally.of("v1"), tally.of("v2"), tally.failed), (50, 50, 0), "{tally:?}");
+    let kubeconfig = cluster.agent.follow(&cluster.server)?.display().to_string();
+    let canary = cluster.agent.program().to_string_lossy().into_owned();
+    let set = ["set-weight", "helloworld", "helloworld-v1=90", "helloworld-v2=10", "--kubeconfig", &kubeconfig];
+    let output = cluster.story.node.command(&canary)?.args(set).output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("HTTPRoute default/split configured"), "{output:?}");
+    eventually(&cluster, "weights in force", || {
+        let weight = |it: &Value| it.pointer("/rules/0/versions/0/weight").and_then(Value::as_u64);
+        Ok(services(&cluster)?.iter().all(|it| weight(it) == Some(90)))
+    })?;
+    let tally = cluster.connect(100)?;
+    assert_eq!((tally.of("v1"), tally.of("v2"), tally.failed), (90, 10, 0), "{tally:?}");
+    let written = cluster.server.get("httproutes", "default", "split").context("it is gone")?;
+    assert_eq!(written.pointer("/spec/rules/0/backendRefs/1/weight"), Some(&json!(10)));
     Ok(())
 }
 

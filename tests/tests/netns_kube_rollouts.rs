@@ -11,6 +11,7 @@ use canary_tests::{
     background::Background,
     cluster::{Cluster, service, sockets, subsets},
     load::Load,
+    resources::PORT,
     story::vip,
 };
 use serde_json::{Value, json};
@@ -73,8 +74,33 @@ fn flagger_rule(name: &str) -> Value {
     })
 }
 
+/// As Flagger writes it for a mesh that speaks the Gateway API: one rule with two backends, for every path.
+fn flagger_by_the_gateway_api(primary: u64, canary: u64) -> Value {
+    let to = |name: &str, weight: u64| json!({"group": "", "kind": "Service", "name": format!("helloworld-{name}"), "port": PORT, "weight": weight});
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": {"name": "helloworld", "namespace": "default"},
+        "spec": {
+            "parentRefs": [{"group": "", "kind": "Service", "name": "helloworld", "port": PORT}],
+            "rules": [{
+                "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
+                "backendRefs": [to("primary", primary), to("canary", canary)],
+            }],
+        },
+    })
+}
+
 #[test]
 fn flagger_promotes_and_rolls_back() -> Result<()> {
+    flagger_drives(flagger)
+}
+
+#[test]
+fn flagger_does_so_by_the_gateway_api() -> Result<()> {
+    flagger_drives(flagger_by_the_gateway_api)
+}
+
+fn flagger_drives(flagger: fn(u64, u64) -> Value) -> Result<()> {
     let mut cluster = Cluster::without_routes(2, 0)?;
     let own = |last: u8| [format!("10.96.1.{last}"), format!("fd00:96::1:{last}")];
     cluster.server.put([

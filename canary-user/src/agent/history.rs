@@ -305,6 +305,7 @@ mod tests {
             version: version.into(),
             weight,
             headers: HeaderChanges::default(),
+            refused: false,
         };
         let rule = |name: &str, matches, destinations| HttpRule {
             name: name.into(),

@@ -1,7 +1,7 @@
-//! The weights in a VirtualService as they are written: which rules it has, which versions each names.
+//! The weights in a VirtualService or a route as they are written: which rules it has, which versions each names.
 use serde_json::Value;
 
-use crate::source::Object;
+use crate::source::{Object, edit::Lists};
 
 /// One rule with a split, as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,18 +12,22 @@ pub struct Written {
     pub weights: Vec<(String, u32)>,
 }
 
-/// The rules of a VirtualService that have destinations.
+/// The rules of a VirtualService or a route that have destinations.
 #[must_use]
 pub fn written(object: &Object) -> Vec<Written> {
     let mut rules = Vec::new();
-    for section in ["http", "tcp", "tls"] {
+    let Some(lists) = Lists::of(object) else { return rules };
+    for section in lists.sections {
         let list = object.body.pointer(&format!("/spec/{section}")).and_then(Value::as_array);
         for (index, rule) in list.into_iter().flatten().enumerate() {
-            let Some(routes) = rule.get("route").and_then(Value::as_array) else { continue };
+            let Some(routes) = rule.get(lists.entries).and_then(Value::as_array) else { continue };
             let name = rule.get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
             rules.push(Written {
                 rule: name.map_or_else(|| format!("{section}[{index}]"), str::to_owned),
-                weights: routes.iter().map(|route| (version(route), weight(route))).collect(),
+                weights: routes
+                    .iter()
+                    .map(|route| (version(route), weight(route).unwrap_or(lists.unwritten)))
+                    .collect(),
             });
         }
     }
@@ -33,14 +37,14 @@ pub fn written(object: &Object) -> Vec<Written> {
 fn version(route: &Value) -> String {
     let field = |name| route.pointer(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let host = field("/destination/host").map(|host| host.split('.').next().unwrap_or(host));
-    field("/destination/subset").or(host).unwrap_or_default().to_owned()
+    field("/destination/subset").or(host).or(field("/name")).unwrap_or_default().to_owned()
 }
 
-fn weight(route: &Value) -> u32 {
+fn weight(route: &Value) -> Option<u32> {
     // Argo Rollouts writes weights as JSON floats such as `10.0`.
     let float = || route.get("weight").and_then(Value::as_f64).and_then(|weight| format!("{weight}").parse().ok());
     let whole = route.get("weight").and_then(Value::as_u64).and_then(|weight| weight.try_into().ok());
-    whole.or_else(float).unwrap_or(0)
+    whole.or_else(float)
 }
 
 #[cfg(test)]

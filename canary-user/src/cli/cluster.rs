@@ -11,7 +11,7 @@ use crate::{
     source::{
         Object,
         cluster::{Access, Route, RouteError, Routes},
-        edit::{SECTIONS, set_weights},
+        edit::{Lists, set_weights},
         parse,
     },
 };
@@ -20,15 +20,18 @@ impl From<RouteError> for Failure {
     fn from(error: RouteError) -> Self {
         let remedy = match &error {
             RouteError::Connect(_) => "give --kubeconfig FILE, or set KUBECONFIG",
-            RouteError::NotInstalled => "install Istio's CustomResourceDefinitions, or name another --kube-context",
+            RouteError::NotInstalled => {
+                "install the CustomResourceDefinitions of Istio or of the Gateway API, or name another --kube-context"
+            }
             RouteError::Conflict { .. } => "look at it, and say it again",
-            RouteError::Server(_) => "check with `kubectl auth can-i patch virtualservices`",
+            RouteError::Server(_) => "check with `kubectl auth can-i patch virtualservices` (or httproutes)",
         };
         Self::new(chain(&error), remedy)
     }
 }
 
-/// Sets weights of one rule of the `VirtualService` that has the service among its hosts.
+/// Sets weights of one rule of the `VirtualService` that has the service among its hosts, or of the route that has it as a
+/// parent.
 pub(super) fn set_weight(screen: &mut Screen<'_>, args: &SetWeightArgs) -> Result<Exit, Failure> {
     let runtime = run::runtime().map_err(|error| Failure::new(chain(&error), ""))?;
     runtime.block_on(async {
@@ -48,25 +51,34 @@ pub(super) fn set_weight(screen: &mut Screen<'_>, args: &SetWeightArgs) -> Resul
 /// The only route that is for the service.
 async fn route_of(routes: &Routes, name: &str) -> Result<Route, Failure> {
     let namespace = routes.namespace();
-    let full = format!("{name}.{namespace}.svc.cluster.local");
-    let is_host = |host: &Value| host.as_str().is_some_and(|host| host == full || host == name);
-    let is_for = |route: &Route| {
-        let hosts = route.object.body.pointer("/spec/hosts").and_then(Value::as_array);
-        hosts.is_some_and(|hosts| hosts.iter().any(is_host))
-    };
-    let mut found: Vec<Route> = routes.all().await?.into_iter().filter(is_for).collect();
+    let mut found: Vec<Route> =
+        routes.all().await?.into_iter().filter(|route| is_for(&route.object, name, namespace)).collect();
     match (found.pop(), found.as_slice()) {
         (Some(route), []) => Ok(route),
         (None, _) => {
-            let message = format!("no VirtualService of namespace {namespace} has the host {name}");
+            let message =
+                format!("no VirtualService of namespace {namespace} has the host {name}, and no route the parent");
             Err(Failure::new(message, "name another --namespace, or apply one with `kubectl apply` first"))
         }
         (Some(last), others) => {
             let names: Vec<String> = others.iter().chain([&last]).map(|route| route.object.id()).collect();
-            let message = format!("several VirtualServices have the host {name}: {}", names.join(", "));
-            Err(Failure::new(message, "one of them is in force (`canary get services`); change it with `kubectl edit`"))
+            let message = format!("several objects are for {name}: {}", names.join(", "));
+            Err(Failure::new(message, "see which is in force (`canary get services`); change it with `kubectl edit`"))
         }
     }
+}
+
+/// Whether a VirtualService has the Service among its hosts, or a route among its parents.
+fn is_for(object: &Object, name: &str, namespace: &str) -> bool {
+    let list = |pointer: &str| object.body.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
+    let full = format!("{name}.{namespace}.svc.cluster.local");
+    let is_host = |host: &Value| host.as_str().is_some_and(|host| host == full || host == name);
+    let is_parent = |parent: &Value| {
+        let text = |field: &str| parent.get(field).and_then(Value::as_str);
+        let own = text("namespace").is_none_or(|it| it == namespace);
+        text("kind") == Some("Service") && text("name") == Some(name) && own
+    };
+    list("/spec/hosts").iter().any(is_host) || list("/spec/parentRefs").iter().any(is_parent)
 }
 
 /// The object with these weights, and the list that the rule is in.
@@ -80,11 +92,13 @@ fn edit(object: &Object, args: &SetWeightArgs) -> Result<(Object, &'static str),
     let text = set_weights(&text, written, args.rule.as_deref(), &args.weights).map_err(|error| failed(&error))?;
     let edited = parse(&text, place).objects.first().map(|object| Object::clone(object));
     let edited = edited.ok_or_else(|| Failure::new("the changed object cannot be read", ""))?;
-    let section = SECTIONS.into_iter().find(|section| {
+    let sections = Lists::of(object).map(|lists| lists.sections).unwrap_or_default();
+    let section = sections.iter().copied().find(|section| {
         let at = format!("/spec/{section}");
         object.body.pointer(&at) != edited.body.pointer(&at)
     });
-    Ok((edited, section.unwrap_or(SECTIONS[0])))
+    let section = section.or(sections.first().copied()).unwrap_or_default();
+    Ok((edited, section))
 }
 
 /// What has changed, in the form in which an agent would say it.

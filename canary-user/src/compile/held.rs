@@ -1,5 +1,5 @@
 //! A service that keeps its last good rules goes on following its endpoints: Pods come and go meanwhile.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     index::{Backend, Index},
@@ -9,7 +9,7 @@ use super::{
     versions::Resolver,
 };
 use crate::{
-    model::{Destination, Host, Port},
+    model::{Api, Destination, Host, Port},
     state::Service,
 };
 
@@ -38,6 +38,7 @@ pub(super) fn with_endpoints_of_now(of: Target<'_, '_>, last: &Service) -> Servi
         route: None,
         written: None,
         versions: BTreeMap::new(),
+        refused: BTreeSet::new(),
         rules: BTreeMap::new(),
         diagnostics: Vec::new(), // Of no use to anybody: the reason why the service is held is what counts.
     };
@@ -66,9 +67,9 @@ fn destination(index: &Index<'_>, service: Backend<'_>, port: &Port, name: &str)
     let rules = select::destination_rules(index, own, namespace, None).ok()?;
     if select::subset(&rules, name).is_some() {
         let (host, subset) = (own.clone(), Some(name.to_owned()));
-        return Some(Destination { host, port: Some(port.number), subset, written: name.to_owned() });
+        return Some(Destination { host, port: Some(port.number), subset, written: name.to_owned(), api: Api::Istio });
     }
     let host = Host::read(name, namespace).ok()?;
     index.backend(&host, namespace)?;
-    Some(Destination { host, port: None, subset: None, written: name.to_owned() })
+    Some(Destination { host, port: None, subset: None, written: name.to_owned(), api: Api::Istio })
 }

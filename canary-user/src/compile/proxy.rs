@@ -141,7 +141,7 @@ fn destinations(shares: &[Share], headers: &[HeaderChanges], names: &Names) -> V
             seen.weight = seen.weight.saturating_add(share.weight);
         } else {
             let (version, headers) = (version.clone(), headers.clone());
-            found.push(HttpDestination { version, weight: share.weight, headers });
+            found.push(HttpDestination { version, weight: share.weight, headers, refused: share.refused });
         }
     }
     found.sort_by(|a, b| a.version.cmp(&b.version));
@@ -154,7 +154,12 @@ fn redirect(to: &RedirectTo, port: u16) -> Redirect {
         // The port that clients address is known: it is the service's.
         RedirectPort::OfRequest => Some(port),
         RedirectPort::OfScheme => None,
+        RedirectPort::Shortest(number) => {
+            // Whoever is redirected came without TLS: canary ends none.
+            let of_scheme = if to.scheme.as_deref() == Some("https") { 443 } else { 80 };
+            Some(number.unwrap_or(port)).filter(|port| *port != of_scheme)
+        }
     };
-    let RedirectTo { code, uri, authority, scheme, .. } = to.clone();
-    Redirect { code, uri, authority, scheme, port }
+    let RedirectTo { code, uri, prefix, authority, scheme, .. } = to.clone();
+    Redirect { code, uri, prefix, authority, scheme, port }
 }

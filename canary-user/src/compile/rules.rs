@@ -11,7 +11,7 @@ use super::{
 use crate::{
     diagnostic::{Diagnostic, Severity},
     model::{
-        Application, Host, HttpRule, L4Match, L4Rule, Meta, Port, Route, RoutePolicy, RulePolicy, Settings,
+        Application, Delegated, Host, HttpRule, L4Match, L4Rule, Meta, Port, Route, RoutePolicy, RulePolicy, Settings,
         SourceMatch, VirtualService,
     },
     state::{Family, RequestMatch},
@@ -32,6 +32,8 @@ pub(super) struct Candidate<'a> {
     pub(super) sources: Option<Vec<IpNet>>,
     pub(super) goal: Goal<'a>,
     pub(super) settings: Settings,
+    /// Where it is written, if not in the object in force itself.
+    pub(super) delegated: Option<&'a Delegated>,
     /// For the proxy: the rule as it is written.
     pub(super) http: Option<&'a HttpRule>,
     /// For the proxy: alternatives; empty matches every request.
@@ -45,15 +47,17 @@ impl<'a> Candidate<'a> {
     pub(super) fn added(name: &str, goal: Goal<'a>) -> Self {
         let settings = Settings::default();
         let (name, field) = (name.into(), String::new());
-        Self { name, field, sources: None, goal, settings, http: None, matches: Vec::new(), tls: None }
+        Self { name, field, sources: None, goal, settings, delegated: None, http: None, matches: Vec::new(), tls: None }
     }
 }
 
 impl<'a> Candidate<'a> {
     /// The delegate in which a field of the rule is written (`None`: the VirtualService itself), and its path there.
     pub(super) fn place(&self, field: &str) -> (Option<&'a Meta>, String) {
-        match self.http.and_then(|rule| rule.delegated.as_ref()) {
-            Some(it) if it.is_inherited(field) => (None, format!("{}.{field}", it.root_field)),
+        match self.delegated {
+            Some(it) if it.is_inherited(field) => {
+                (None, format!("{}.{field}", it.root_field.as_deref().unwrap_or_default()))
+            }
             Some(it) => (Some(&it.meta), format!("{}.{field}", it.field)),
             None => (None, format!("{}.{field}", self.field)),
         }
@@ -80,6 +84,12 @@ pub(super) enum Goal<'a> {
     Nowhere,
     /// To nobody: the proxy answers itself.
     Answer,
+}
+
+impl<'a> Goal<'a> {
+    fn of(rule: &'a L4Rule) -> Self {
+        rule.route.as_ref().map_or(Self::Nowhere, Self::Route)
+    }
 }
 
 /// What the rules are looked at for.
@@ -119,7 +129,7 @@ pub(super) fn candidates<'a>(
     let Candidates { list: mut found, proxied } = match section(route, scope.port.application) {
         Some(Section::Http) => http::candidates(scope, diagnostics)?,
         Some(Section::Tls) => tls::candidates(scope)?,
-        Some(Section::Tcp) => Candidates { list: l4(scope, "tcp", &route.tcp)?, proxied: false },
+        Some(Section::Tcp) => Candidates { list: l4(scope, &route.tcp)?, proxied: false },
         None => {
             // A port beside the one that the rules are for is nothing to talk about.
             if scope.ports.iter().all(|port| section(route, port.application).is_none()) {
@@ -134,7 +144,7 @@ pub(super) fn candidates<'a>(
     };
     // To requests that match no rule the proxy answers 404 itself.
     if last.sources.is_some() && !proxied {
-        let http = last.field.starts_with("spec.http");
+        let http = section(route, scope.port.application) == Some(Section::Http);
         let (name, goal) = if http { ("unmatched", Goal::Nowhere) } else { ("default", Goal::Service) };
         if http {
             let message = "the last rule does not match everybody: other flows fail, as requests get 404 from Istio";
@@ -186,13 +196,13 @@ fn no_section(scope: &Scope<'_, '_>) -> Diagnostic {
     route.meta.diagnostic(Severity::Warning, "CAN0307", format!("spec.{section}"), message, remedy)
 }
 
-fn l4<'a>(scope: &Scope<'a, '_>, section: &str, rules: &'a [L4Rule]) -> Result<Vec<Candidate<'a>>, Refused> {
+fn l4<'a>(scope: &Scope<'a, '_>, rules: &'a [L4Rule]) -> Result<Vec<Candidate<'a>>, Refused> {
     // Rules for some destination addresses are ranked by how precisely they name them; the others have rank 0.
     let mut found: Vec<(u8, Candidate<'a>)> = Vec::new();
-    for (index, rule) in rules.iter().enumerate() {
-        let field = format!("spec.{section}[{index}]");
-        let name = format!("{section}[{index}]");
-        let policy = rule_policy(scope, &[&name]);
+    for rule in rules {
+        let name = &rule.position;
+        let field = format!("spec.{name}");
+        let policy = rule_policy(scope, &[name]);
         let (rank, who) = l4_clients(scope, rule, &field)?;
         let sources = match narrow(who, policy, scope.family) {
             Who::Everybody => None,
@@ -201,8 +211,8 @@ fn l4<'a>(scope: &Scope<'a, '_>, section: &str, rules: &'a [L4Rule]) -> Result<V
         };
         let last = sources.is_none() && rank == 0;
         let settings = policy.map(|policy| policy.settings).unwrap_or_default();
-        let goal = Goal::Route(&rule.route);
-        found.push((rank, Candidate { field, sources, settings, ..Candidate::added(&name, goal) }));
+        let (goal, delegated) = (Goal::of(rule), rule.delegated.as_ref());
+        found.push((rank, Candidate { field, sources, settings, delegated, ..Candidate::added(name, goal) }));
         if last {
             break;
         }
@@ -248,7 +258,8 @@ fn l4_clients(scope: &Scope<'_, '_>, rule: &L4Rule, field: &str) -> Result<(u8, 
 
 /// How precisely an entry names the service's addresses; `None` when it is for another port, or not for the mesh.
 fn here(scope: &Scope<'_, '_>, entry: &L4Match, field: &str) -> Result<Option<u8>, Refused> {
-    let elsewhere = entry.port.is_some_and(|port| port != scope.port.number);
+    let elsewhere = entry.port.is_some_and(|port| port != scope.port.number)
+        || entry.protocol.is_some_and(|protocol| protocol != scope.port.protocol);
     if elsewhere || entry.source.gateways_mesh == Some(false) {
         return Ok(None);
     }

@@ -1,6 +1,6 @@
 //! One port of one service in one family: its rules, splits and versions.
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -74,6 +74,7 @@ pub(super) fn build(
         route: governing.map(|(route, _)| &route.meta),
         written: None,
         versions: BTreeMap::new(),
+        refused: BTreeSet::new(),
         rules: BTreeMap::new(),
         diagnostics: Vec::new(),
     };
@@ -136,8 +137,7 @@ fn told(meta: &crate::model::Meta, candidate: &Candidate<'_>, shares: &[Share], 
         shares.iter().filter_map(|share| Some((names.get(&share.version)?.clone(), share.field.clone())));
     let destinations = destinations.filter(|(_, field)| !field.is_empty()).collect();
     let (rule, field) = (candidate.name.clone(), candidate.field.clone());
-    let delegated = candidate.http.and_then(|http| http.delegated.as_ref());
-    let origin = delegated.map_or_else(|| meta.origin_of(&field), |it| it.meta.origin_of(&it.field));
+    let origin = candidate.delegated.map_or_else(|| meta.origin_of(&field), |it| it.meta.origin_of(&it.field));
     RuleReport { rule, field, origin, destinations }
 }
 
@@ -207,7 +207,8 @@ fn govern<'a>(
     }
     report.virtual_service = Some(Decider::new(&route.meta));
     let policy = find_policy(index, route, diagnostics)?;
-    let delegates = route.http.iter().filter_map(|rule| rule.delegated.as_ref());
+    let rules = route.tls.iter().chain(&route.tcp).map(|rule| rule.delegated.as_ref());
+    let delegates = route.http.iter().map(|rule| rule.delegated.as_ref()).chain(rules).flatten();
     report.delegates = delegates.map(|it| Decider::new(&it.meta)).collect();
     report.delegates.sort_by(|a, b| a.object.cmp(&b.object));
     report.delegates.dedup();
@@ -267,6 +268,8 @@ pub(super) struct Share {
     pub(super) weight: u32,
     /// Path of the destination in the VirtualService.
     field: String,
+    /// It may not be used, or is not there: the proxy answers 500, as the Gateway API has it.
+    pub(super) refused: bool,
 }
 
 fn resolve<'a>(resolver: &mut Resolver<'a, '_>, candidates: &[Candidate<'a>]) -> Result<Vec<Vec<Share>>, Refused> {
@@ -274,16 +277,21 @@ fn resolve<'a>(resolver: &mut Resolver<'a, '_>, candidates: &[Candidate<'a>]) ->
     for candidate in candidates {
         let mut shares = Vec::new();
         match candidate.goal {
-            Goal::Service => shares.push(Share { version: resolver.own(), weight: 1, field: String::new() }),
-            Goal::Nowhere => shares.push(Share { version: resolver.nowhere(), weight: 1, field: String::new() }),
+            Goal::Service => {
+                shares.push(Share { version: resolver.own(), weight: 1, field: String::new(), refused: false })
+            }
+            Goal::Nowhere => {
+                shares.push(Share { version: resolver.nowhere(), weight: 1, field: String::new(), refused: false })
+            }
             Goal::Answer => {}
             Goal::Route(route) => {
                 for (index, (destination, weight)) in route.destinations().enumerate() {
-                    let (delegate, path) = candidate.place(&format!("route[{index}].destination"));
+                    let (delegate, path) = candidate.place(&route.destination(index));
                     resolver.written = delegate;
                     let version = resolver.destination(destination, &path)?;
-                    let field = format!("{}.route[{index}]", candidate.field);
-                    shares.push(Share { version, weight, field });
+                    let field = format!("{}.{}", candidate.field, route.entry(index));
+                    let refused = resolver.refused.contains(&version);
+                    shares.push(Share { version, weight, field, refused });
                 }
             }
         }

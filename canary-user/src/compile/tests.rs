@@ -11,6 +11,7 @@ use crate::{
 mod conformance;
 mod delegates;
 mod endpoints;
+mod gateway_api;
 mod held;
 mod matching;
 mod names;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     diagnostic::{Diagnostic, Severity},
-    model::{Broken, DOMAIN, Destination, DestinationRule, Host, Labels, Meta, Port},
+    model::{Api, Broken, DOMAIN, Destination, DestinationRule, Host, Labels, Meta, Port},
     state::Family,
 };
 
@@ -44,6 +44,8 @@ pub(super) struct Resolver<'a, 'i> {
     pub(super) written: Option<&'a Meta>,
     /// Endpoints of every version seen.
     pub(super) versions: BTreeMap<Identity, BTreeMap<SocketAddr, u32>>,
+    /// Those of the Gateway API that may not be used or are not there.
+    pub(super) refused: BTreeSet<Identity>,
     /// `DestinationRules` that had a say.
     pub(super) rules: BTreeMap<String, &'a DestinationRule>,
     pub(super) diagnostics: Vec<Diagnostic>,
@@ -71,20 +73,22 @@ impl<'a> Resolver<'a, '_> {
             |port| Identity::Destination { host: destination.host.clone(), port, subset: destination.subset.clone() };
         let Some(backend) = self.index.backend(&destination.host, self.client()) else {
             refuse_broken(self.index.broken_backend(&destination.host))?;
-            self.unknown_host(destination, path);
-            return Ok(self.dead(identity(destination.port.unwrap_or(self.port.number))));
+            if destination.api != Api::Refused {
+                self.unknown_host(destination, path);
+            }
+            return Ok(self.dead(destination, identity(destination.port.unwrap_or(self.port.number))));
         };
         refuse_broken(self.index.broken_endpoints(backend))?;
         service::check_names(backend)?;
         let Some(port) = self.port_of(backend, destination, path) else {
-            return Ok(self.dead(identity(destination.port.unwrap_or(self.port.number))));
+            return Ok(self.dead(destination, identity(destination.port.unwrap_or(self.port.number))));
         };
         let identity = identity(port.number);
         if self.versions.contains_key(&identity) {
             return Ok(identity);
         }
         let Some(labels) = self.labels(backend, destination, path)? else {
-            return Ok(self.dead(identity));
+            return Ok(self.dead(destination, identity));
         };
         let all = endpoints::of(self.index, backend, port, self.family);
         let chosen = endpoints::with_labels(&all, &labels);
@@ -102,7 +106,10 @@ impl<'a> Resolver<'a, '_> {
     }
 
     /// A version whose flows fail: it never falls over to another.
-    fn dead(&mut self, identity: Identity) -> Identity {
+    fn dead(&mut self, destination: &Destination, identity: Identity) -> Identity {
+        if destination.api != Api::Istio {
+            self.refused.insert(identity.clone());
+        }
         self.versions.entry(identity.clone()).or_default();
         identity
     }
@@ -129,8 +136,9 @@ impl<'a> Resolver<'a, '_> {
                     ),
                 )
             };
-            let remedy = format!("set `port.number` to one of {}", listed.join(", "));
-            self.note(Severity::Error, code, format!("{path}.port.number"), message, remedy);
+            let field = destination.port_field();
+            let remedy = format!("set `{field}` to one of {}", listed.join(", "));
+            self.note(Severity::Error, code, format!("{path}.{field}"), message, remedy);
         }
         found
     }
@@ -167,11 +175,12 @@ impl<'a> Resolver<'a, '_> {
 
     fn unknown_host(&mut self, destination: &Destination, path: &str) {
         let Destination { written, host, .. } = destination;
+        let field = destination.host_field();
         let message = format!("no Service or ServiceEntry `{host}` is known: this share fails");
         let remedy = meant_host(self.index, host, written, self.client())
             .map(|full| format!("`{written}` has a dot and is taken literally; write `{full}`"));
         let remedy = remedy.unwrap_or_else(|| "create it, or correct the name".into());
-        self.note(Severity::Error, "IST0101", format!("{path}.host"), message, remedy);
+        self.note(Severity::Error, "IST0101", format!("{path}.{field}"), message, remedy);
     }
 
     fn no_endpoints(&mut self, destination: &Destination, path: &str) {

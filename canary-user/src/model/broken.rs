@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     endpoints::SERVICE_LABEL,
+    gateway_api::{self, RouteKind},
     meta::{Key, Labels, Meta},
     names::Host,
     raw,
@@ -80,6 +81,11 @@ fn concerns(object: &Object) -> Concerns {
             Some(name) => Concerns::Policy(Key::new(namespace, name)),
             None => Concerns::Nobody,
         },
+        kind if RouteKind::by_name(kind).is_some() => {
+            let hosts =
+                gateway_api::services(object).iter().map(|key| Host::of_service(&key.name, &key.namespace)).collect();
+            Concerns::Routes { hosts, mesh: true, udp: kind == "UDPRoute" }
+        }
         _ => Concerns::Nobody,
     }
 }

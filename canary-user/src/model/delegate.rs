@@ -26,13 +26,18 @@ pub(crate) struct Delegated {
     pub(crate) meta: Meta,
     /// Path of the rule in it.
     pub(crate) field: String,
-    /// Path of the root's rule in the root.
-    pub(crate) root_field: String,
+    /// Path of the root's rule in the root; none for routes of the Gateway API, which stand beside each other.
+    pub(crate) root_field: Option<String>,
     /// Fields that the rule has from the root's.
     inherited: Vec<String>,
 }
 
 impl Delegated {
+    /// A rule at `field` of an object that means the same host.
+    pub(super) fn beside(meta: Meta, field: String) -> Self {
+        Self { meta, field, root_field: None, inherited: Vec::new() }
+    }
+
     /// Whether a field of the rule, such as `headers.request`, is the root's.
     pub(crate) fn is_inherited(&self, field: &str) -> bool {
         let name = field.split(['.', '[']).next().unwrap_or(field);
@@ -130,7 +135,7 @@ impl Merger<'_> {
             };
             let (meta, field) = (delegate.clone(), field.clone());
             rule.position = format!("{}.http[{at}]", of.position);
-            rule.delegated = Some(Delegated { meta, field, root_field: root_field.clone(), inherited });
+            rule.delegated = Some(Delegated { meta, field, root_field: Some(root_field.clone()), inherited });
             Some(HttpRule { matches, cookies, ..rule })
         });
         if merged.is_none() {

@@ -3,6 +3,7 @@
 //! Fields that no API has are worse where they decide: see [`strict`](super::strict).
 use serde_json::Value;
 
+use super::gateway_api;
 use crate::{
     diagnostic::{Diagnostic, Severity},
     source::Object,
@@ -172,6 +173,19 @@ const ROUTE_POLICY: &[&str] = &[
     "targetRef.name",
 ];
 
+/// Of the Gateway API. Fields of a route are known one by one, and what is not done about a rule is said with it.
+const GATEWAY: &[&str] = &[
+    "addresses[].type",
+    "addresses[].value",
+    "gatewayClassName",
+    "listeners[].allowedRoutes.*",
+    "listeners[].hostname",
+    "listeners[].name",
+    "listeners[].port",
+    "listeners[].protocol",
+    "listeners[].tls.mode",
+];
+
 /// Of a Service only these are reported: the rest of it concerns the cluster's own machinery.
 const SERVICE_REPORTED: &[(&str, &[&str])] = &[
     ("externalTrafficPolicy", &["Cluster"]),
@@ -193,6 +207,7 @@ pub(super) fn not_enforced(object: &Object) -> Vec<Diagnostic> {
         "WorkloadEntry" => WORKLOAD_ENTRY,
         "RoutePolicy" => ROUTE_POLICY,
         "Service" => return service(spec, object),
+        "Gateway" if object.group() == gateway_api::GROUP => GATEWAY,
         _ => return Vec::new(),
     };
     let mut found = Vec::new();

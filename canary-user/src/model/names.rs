@@ -45,6 +45,16 @@ impl Host {
         Self(format!("{name}.{namespace}.svc.{DOMAIN}"))
     }
 
+    /// A Gateway, which has no name that a client could ask for. No Service can be called so.
+    pub(crate) fn of_gateway(name: &str, namespace: &str) -> Self {
+        Self(format!("{name}.{namespace}.gateway"))
+    }
+
+    /// What a route may not lead to: nothing else is called so.
+    pub(crate) fn of_refused(name: &str, namespace: &str, kind: &str) -> Self {
+        Self(format!("{name}.{namespace}.{}.refused", kind.to_ascii_lowercase()))
+    }
+
     /// Whether it starts with `*`.
     pub(crate) fn is_wildcard(&self) -> bool {
         self.0.starts_with('*')

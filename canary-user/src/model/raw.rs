@@ -8,10 +8,12 @@ use serde_json::Value;
 
 use super::problem::{Invalid, Problem};
 
+mod gateway_api;
 mod http;
 mod istio;
 mod kubernetes;
 
+pub(super) use gateway_api::*;
 pub(super) use http::*;
 pub(super) use istio::*;
 pub(super) use kubernetes::*;

@@ -26,9 +26,11 @@ mod text;
 
 pub(crate) use answer::{RedirectPort, RedirectTo};
 pub(crate) use cookies::COOKIES;
-use headers::read_changes;
+pub(super) use headers::{check_target, check_value, read_changes, read_tested as header_name};
 pub(crate) use mirror::MirrorTo;
+pub(super) use retries::read as read_retries;
 use text::Place;
+pub(super) use text::check_regex as regex;
 
 /// An entry of `http[]`.
 #[derive(Debug, Clone)]
@@ -110,7 +112,7 @@ impl HttpRule {
         let matches =
             matches.filter_map(|(index, entry)| HttpMatch::read(entry, &format!("{path}.match[{index}]"), faults));
         let matches = matches.collect();
-        let timeout_ms = raw.timeout.as_deref().and_then(|text| read_timeout(text, path, faults));
+        let timeout_ms = raw.timeout.as_deref().and_then(|text| read_timeout(text, &format!("{path}.timeout"), faults));
         let mut proxied = Vec::new();
         let mut not_followed = Vec::new();
         let given = [
@@ -173,7 +175,7 @@ impl HttpRule {
 
     /// What it goes by, the most precise first.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        let root = self.delegated.as_ref().and_then(|it| it.root_field.strip_prefix("spec."));
+        let root = self.delegated.as_ref().and_then(|it| it.root_field.as_ref()?.strip_prefix("spec."));
         self.name.as_deref().into_iter().chain([self.position.as_str()]).chain(root)
     }
 
@@ -248,7 +250,7 @@ fn read_policy(
 
 /// Whether a test of the path holds for every request. It is no test then, but says what a rewrite replaces: all of it.
 fn is_any(uri: &Text) -> bool {
-    matches!(uri, Text::Regex(regex) if regex == ".*")
+    matches!(uri, Text::Regex(regex) if regex == ".*") || matches!(uri, Text::PathPrefix(path) if path.is_empty())
 }
 
 /// The VirtualService that a rule is left to.
@@ -261,11 +263,11 @@ fn read_delegate(raw: raw::Delegate, path: &str, namespace: &str, faults: &mut F
 }
 
 /// Milliseconds; `None` for 0, which Istio has for "no timeout".
-fn read_timeout(text: &str, path: &str, faults: &mut Faults) -> Option<u64> {
+pub(super) fn read_timeout(text: &str, path: &str, faults: &mut Faults) -> Option<u64> {
     if nanoseconds(text) == Some(0.0) {
         return None;
     }
-    faults.take(&format!("{path}.timeout"), milliseconds(text))
+    faults.take(path, milliseconds(text))
 }
 
 /// Reads a duration, to the millisecond.

@@ -15,11 +15,36 @@ pub(crate) struct Destination {
     pub(crate) subset: Option<String>,
     /// The host as it is written.
     pub(crate) written: String,
+    pub(crate) api: Api,
+}
+
+/// In whose words a destination is written, and so what becomes of one that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Api {
+    Istio,
+    Gateway,
+    /// The Gateway API's, and not to be used: of another kind than a Service's, or without a grant. Said already.
+    Refused,
+}
+
+impl Destination {
+    /// The path of its host, under its own.
+    pub(crate) const fn host_field(&self) -> &'static str {
+        if matches!(self.api, Api::Istio) { "host" } else { "name" }
+    }
+
+    /// The path of its port, under its own.
+    pub(crate) const fn port_field(&self) -> &'static str {
+        if matches!(self.api, Api::Istio) { "port.number" } else { "port" }
+    }
 }
 
 /// The destinations of one rule. Invariants: never empty; the weights' sum is 1..=`u32::MAX`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Route(Vec<(Destination, u32)>);
+pub(crate) struct Route {
+    to: Vec<(Destination, u32)>,
+    api: Api,
+}
 
 impl Route {
     /// Reads `route[]` at `path`.
@@ -57,15 +82,32 @@ impl Route {
         } else if sum > u64::from(u32::MAX) {
             Problem::WeightsTooLarge { sum }
         } else {
-            return Some(Self(route));
+            return Some(Self { to: route, api: Api::Istio });
         };
         faults.push(format!("{path}.route"), problem);
         None
     }
 
+    /// The `backendRefs` of a rule of the Gateway API; `None` when they have no weight at all.
+    pub(super) fn of_backends(to: Vec<(Destination, u32)>) -> Option<Self> {
+        // Sixteen weights of up to a million.
+        to.iter().any(|(_, weight)| *weight > 0).then_some(Self { to, api: Api::Gateway })
+    }
+
+    /// The path of an entry, under the rule's.
+    pub(crate) fn entry(&self, index: usize) -> String {
+        if self.api == Api::Istio { format!("route[{index}]") } else { format!("backendRefs[{index}]") }
+    }
+
+    /// The path of what an entry leads to, under the rule's.
+    pub(crate) fn destination(&self, index: usize) -> String {
+        let entry = self.entry(index);
+        if self.api == Api::Istio { format!("{entry}.destination") } else { entry }
+    }
+
     /// Destinations and weights, in the order in which they are written. A weight of 0 gets nothing.
     pub(crate) fn destinations(&self) -> impl ExactSizeIterator<Item = (&Destination, u32)> {
-        self.0.iter().map(|(destination, weight)| (destination, *weight))
+        self.to.iter().map(|(destination, weight)| (destination, *weight))
     }
 }
 
@@ -97,7 +139,13 @@ pub(super) fn read_destination(
         }
         None => None,
     };
-    Some(Destination { host: host?, port, subset: raw.subset.filter(|name| !name.is_empty()), written })
+    Some(Destination {
+        host: host?,
+        port,
+        subset: raw.subset.filter(|name| !name.is_empty()),
+        written,
+        api: Api::Istio,
+    })
 }
 
 /// Reads a weight: a whole number, also in the form `10.0`.

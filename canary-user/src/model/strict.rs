@@ -4,7 +4,10 @@
 //! Elsewhere in an object a field that canary does not know is a warning: see [`fields`](super::fields).
 use serde_json::Value;
 
-use super::problem::{Invalid, Problem};
+use super::{
+    gateway_api::RouteKind,
+    problem::{Invalid, Problem},
+};
 use crate::source::{Object, similar::similar};
 
 /// All fields of a place in an object, in the words of its API. `[]` is any entry of a list, `*` any value of a map.
@@ -182,6 +185,61 @@ const ENDPOINT_SLICE: &[Known] = &[
     ("ports[]", &["name", "port", "protocol", "appProtocol"]),
 ];
 
+/// gateway.networking.k8s.io, as of its version 1.4: what decides who gets what.
+const GATEWAY_ROUTE: &[Known] = &[
+    ("", OBJECT),
+    ("spec", &["parentRefs", "useDefaultGateways", "hostnames", "rules"]),
+    ("spec.parentRefs[]", &["group", "kind", "namespace", "name", "sectionName", "port"]),
+    ("spec.rules[]", &["name", "matches", "filters", "backendRefs", "timeouts", "retry", "sessionPersistence"]),
+    ("spec.rules[].matches[]", &["path", "headers", "queryParams", "method"]),
+    ("spec.rules[].matches[].path", &["type", "value"]),
+    ("spec.rules[].matches[].headers[]", &["type", "name", "value"]),
+    ("spec.rules[].matches[].queryParams[]", &["type", "name", "value"]),
+    ("spec.rules[].timeouts", &["request", "backendRequest"]),
+    ("spec.rules[].retry", &["codes", "attempts", "backoff"]),
+    ("spec.rules[].filters[]", FILTER),
+    ("spec.rules[].backendRefs[]", &["group", "kind", "name", "namespace", "port", "weight", "filters"]),
+    ("spec.rules[].backendRefs[].filters[]", FILTER),
+];
+const FILTER: &[&str] = &[
+    "type",
+    "requestHeaderModifier",
+    "responseHeaderModifier",
+    "requestMirror",
+    "requestRedirect",
+    "urlRewrite",
+    "cors",
+    "externalAuth",
+    "extensionRef",
+];
+
+const GATEWAY: &[Known] = &[
+    ("", OBJECT),
+    (
+        "spec",
+        &[
+            "gatewayClassName",
+            "listeners",
+            "addresses",
+            "infrastructure",
+            "backendTLS",
+            "tls",
+            "allowedListeners",
+            "defaultScope",
+        ],
+    ),
+    ("spec.listeners[]", &["name", "hostname", "port", "protocol", "tls", "allowedRoutes"]),
+    ("spec.listeners[].allowedRoutes", &["namespaces", "kinds"]),
+    ("spec.listeners[].allowedRoutes.namespaces", &["from", "selector"]),
+];
+
+const REFERENCE_GRANT: &[Known] = &[
+    ("", OBJECT),
+    ("spec", &["from", "to"]),
+    ("spec.from[]", &["group", "kind", "namespace"]),
+    ("spec.to[]", &["group", "kind", "name"]),
+];
+
 /// Fields of `object` that are none, with what is meant.
 pub(super) fn unknown(object: &Object) -> Vec<Invalid> {
     let places = match object.kind.as_str() {
@@ -193,6 +251,9 @@ pub(super) fn unknown(object: &Object) -> Vec<Invalid> {
         "Service" => SERVICE,
         "Pod" => POD,
         "EndpointSlice" => ENDPOINT_SLICE,
+        "Gateway" => GATEWAY,
+        "ReferenceGrant" => REFERENCE_GRANT,
+        kind if RouteKind::by_name(kind).is_some() => GATEWAY_ROUTE,
         _ => return Vec::new(),
     };
     let mut found = Vec::new();

@@ -2,7 +2,7 @@
 use ipnet::IpNet;
 
 use super::{
-    delegate,
+    delegate::{self, Delegated},
     meta::{Labels, Meta},
     names::{ExportTo, Host},
     problem::{Faults, Invalid, Problem},
@@ -11,7 +11,7 @@ use super::{
     route::{Route, read_port},
     settings::{Settings, read_network},
 };
-use crate::source::Object;
+use crate::{source::Object, state::Protocol};
 
 /// A valid VirtualService. Invariants: hosts do not overlap; at least one rule; every route has a positive sum.
 #[derive(Debug, Clone)]
@@ -33,9 +33,14 @@ pub(crate) struct VirtualService {
 /// An entry of `tcp[]` or `tls[]`.
 #[derive(Debug, Clone)]
 pub(crate) struct L4Rule {
+    /// Where it stands: `tcp[0]`, or `rules[0]` in a route of the Gateway API.
+    pub(crate) position: String,
+    /// Where it is written, if not in the object that stands for all.
+    pub(crate) delegated: Option<Delegated>,
     /// Empty matches everything (`tcp[]` only).
     pub(crate) matches: Vec<L4Match>,
-    pub(crate) route: Route,
+    /// `None` leads nowhere: the Gateway API's, when nothing has a weight.
+    pub(crate) route: Option<Route>,
 }
 
 /// An entry of `match[]` of an [`L4Rule`]: everything in it must hold.
@@ -43,6 +48,8 @@ pub(crate) struct L4Rule {
 pub(crate) struct L4Match {
     pub(crate) source: SourceMatch,
     pub(crate) port: Option<u16>,
+    /// `None`: of whatever protocol the rule's section is for.
+    pub(crate) protocol: Option<Protocol>,
     pub(crate) destination_subnets: Vec<IpNet>,
     /// Empty for `tcp[]`.
     pub(crate) sni_hosts: Vec<Host>,
@@ -130,7 +137,8 @@ impl L4Rule {
                 L4Match::read(entry, &format!("{path}.match[{index}]"), namespace, faults)
             });
         let matches = matches.collect();
-        Some(Self { matches, route: Route::read(raw.route, path, namespace, faults)? })
+        let route = Some(Route::read(raw.route, path, namespace, faults)?);
+        Some(Self { position: path.strip_prefix("spec.").unwrap_or(path).to_owned(), delegated: None, matches, route })
     }
 
     /// A `tls[]` rule needs a match, every match an SNI, and every SNI must be one of the hosts.
@@ -171,6 +179,6 @@ impl L4Match {
             });
         let sni_hosts = sni_hosts.collect();
         let source = SourceMatch::new(&raw.gateways, raw.source_labels, raw.source_namespace);
-        Some(Self { source, port, destination_subnets, sni_hosts })
+        Some(Self { source, port, protocol: None, destination_subnets, sni_hosts })
     }
 }

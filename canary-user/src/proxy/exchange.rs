@@ -175,7 +175,7 @@ impl Connection {
                 counted(arrival.on(tally.clone()), (answer, Flags::NONE))
             }
             Action::Redirect { status, to, tally } => {
-                let mut answer = match target::location(to, &view(&request, authority, ends)) {
+                let mut answer = match target::location(to, &view(&request, authority, ends), matched) {
                     Some(location) => own::redirect(*status, location),
                     None => own::plain(StatusCode::BAD_REQUEST, Bytes::new()),
                 };
@@ -209,6 +209,10 @@ impl Connection {
         mut request: Request<Incoming>,
         record: &mut Record,
     ) -> Outcome {
+        if way.destination.refused {
+            let answer = own::plain(StatusCode::INTERNAL_SERVER_ERROR, Bytes::new());
+            return (own::flagged(answer, Flag::NC), Flag::NC.into());
+        }
         let Some(endpoints) = service.version(&way.destination.version) else { return failed(Flag::NC) };
         let picked = endpoints.pick(|| (view(&request, authority, way.ends), way.ends));
         let Some(picked) = picked else { return failed(Flag::UH) };

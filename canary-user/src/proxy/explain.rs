@@ -2,7 +2,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use super::{
-    matching::CompiledMatch,
+    matching::{CompiledMatch, Matched},
     rule::{Action, Ends, Rule},
     target,
     view::RequestView,
@@ -79,8 +79,8 @@ pub fn explain(state: &State, client: SocketAddr, frontend: SocketAddr, request:
     let mut passed = Vec::new();
     for (index, source) in http.rules.iter().enumerate() {
         let rule = Rule::new(id, service, source, |_, _| Arc::default());
-        if rule.matches(request).is_some() {
-            let outcome = outcome(service, source, &rule, Ends { client, frontend }, request);
+        if let Some(matched) = rule.matches(request) {
+            let outcome = outcome(service, source, &rule, Ends { client, frontend }, (request, matched));
             return explained(Some(index), passed, outcome);
         }
         passed.push(unmet(source, request));
@@ -88,10 +88,16 @@ pub fn explain(state: &State, client: SocketAddr, frontend: SocketAddr, request:
     explained(None, passed, Outcome::Unmatched)
 }
 
-fn outcome(service: &Service, source: &HttpRule, rule: &Rule, ends: Ends, request: &RequestView<'_>) -> Outcome {
+fn outcome(
+    service: &Service,
+    source: &HttpRule,
+    rule: &Rule,
+    ends: Ends,
+    (request, matched): (&RequestView<'_>, Matched),
+) -> Outcome {
     match (&rule.action, &source.action) {
         (Action::Redirect { status, to, .. }, _) => {
-            let location = target::location(to, request);
+            let location = target::location(to, request, matched);
             let location = location.and_then(|it| it.to_str().ok().map(str::to_owned));
             Outcome::Redirect { status: status.as_u16(), location }
         }
@@ -209,5 +215,8 @@ fn wanted(of: &Text) -> String {
         Text::Prefix(text) => format!("with the prefix `{text}`"),
         Text::Regex(pattern) => format!("all of `{pattern}`"),
         Text::Present => "there".into(),
+        Text::PathPrefix(path) if path.is_empty() => "a path".into(),
+        Text::PathPrefix(path) => format!("`{path}` or a path below it"),
+        Text::Host(host) => format!("of host `{host}`"),
     }
 }

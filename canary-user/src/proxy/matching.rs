@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use ipnet::IpNet;
 use regex::Regex;
 
-use super::view::RequestView;
+use super::{target, view::RequestView};
 use crate::state::{RequestMatch, Text};
 
 /// A [`RequestMatch`], ready to be asked.
@@ -41,6 +41,8 @@ pub(super) enum Test {
     Prefix(String),
     Regex(Regex),
     Present,
+    PathPrefix(String),
+    Host(String),
     /// The pattern does not compile. Validation refuses those; here it must not match whatever the sense of the test.
     Broken,
 }
@@ -91,7 +93,10 @@ impl CompiledMatch {
             }
             test => test.holds(Some(path)),
         };
-        let matched = if let Test::Prefix(wanted) = test { Matched::Prefix(wanted.len()) } else { Matched::Whole };
+        let matched = match test {
+            Test::Prefix(wanted) | Test::PathPrefix(wanted) => Matched::Prefix(wanted.len()),
+            _ => Matched::Whole,
+        };
         holds.then_some(matched)
     }
 }
@@ -106,6 +111,8 @@ impl Test {
                 .and_then(|_| Regex::new(&format!("^(?:{pattern})$")))
                 .map_or(Self::Broken, Self::Regex),
             Text::Present => Self::Present,
+            Text::PathPrefix(path) => Self::PathPrefix(path.clone()),
+            Text::Host(host) => Self::Host(host.to_ascii_lowercase()),
         }
     }
 
@@ -117,6 +124,10 @@ impl Test {
             Self::Prefix(text) => value.starts_with(text.as_str()),
             Self::Regex(pattern) => pattern.is_match(value),
             Self::Present => true,
+            Self::PathPrefix(path) => {
+                value.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            Self::Host(host) => is_host(host, target::with_port(value).0),
             Self::Broken => false,
         }
     }
@@ -129,6 +140,14 @@ impl Test {
             _ => !self.holds(Some(value.unwrap_or(""))),
         }
     }
+}
+
+/// Whether a name is the host, in lower case, or one below it.
+fn is_host(host: &str, name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let Some(suffix) = host.strip_prefix('*') else { return name.eq_ignore_ascii_case(host) };
+    let start = name.len().checked_sub(suffix.len()).filter(|start| *start > 0);
+    start.and_then(|start| name.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
 }
 
 /// The first alternative that matches; no alternatives match every request.
@@ -152,5 +171,8 @@ pub fn rewritten<'a>(target: &'a str, matched: Matched, replacement: &str) -> Co
     if !target.starts_with('/') {
         return target.into();
     }
-    format!("{replacement}{}", rest.unwrap_or_default()).into()
+    let rest = rest.unwrap_or_default();
+    // A path is never empty, as after `/prefix` that nothing comes in the place of.
+    let root = if replacement.is_empty() && !rest.starts_with('/') { "/" } else { "" };
+    format!("{root}{replacement}{rest}").into()
 }

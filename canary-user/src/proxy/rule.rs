@@ -83,6 +83,8 @@ pub(super) struct Destination {
     /// Where its share ends in a keyed choice.
     end: u32,
     pub(super) headers: Changes,
+    /// Its requests are answered with an error.
+    pub(super) refused: bool,
     pub(super) tally: Arc<Tally>,
     weight: u32,
     /// What was counted before it had this weight.
@@ -213,7 +215,7 @@ impl Route {
             end = end.saturating_add(*weight);
             let tally = tally(&it.version);
             let (version, headers, before) = (it.version.clone(), Changes::new(&it.headers), tally.begun());
-            Destination { version, end, headers, weight: *weight, tally, before }
+            Destination { version, end, headers, refused: it.refused, weight: *weight, tally, before }
         });
         Self {
             choosing: of.choosing,

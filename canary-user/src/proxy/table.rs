@@ -297,6 +297,7 @@ fn for_connections(name: &str, matches: Vec<RequestMatch>, split: &state::Split)
         version: version.clone(),
         weight: *weight,
         headers: state::HeaderChanges::default(),
+        refused: false,
     });
     HttpRule {
         name: name.to_owned(),

@@ -1,11 +1,14 @@
 //! Where a redirected client is sent.
 use hyper::header::HeaderValue;
 
-use super::view::RequestView;
+use super::{
+    matching::{Matched, rewritten},
+    view::RequestView,
+};
 use crate::state::Redirect;
 
 /// The `Location` of a redirect, as Envoy builds it: what it does not replace is the request's.
-pub(super) fn location(redirect: &Redirect, request: &RequestView<'_>) -> Option<HeaderValue> {
+pub(super) fn location(redirect: &Redirect, request: &RequestView<'_>, matched: Matched) -> Option<HeaderValue> {
     let scheme = redirect.scheme.as_deref().unwrap_or(request.scheme);
     let authority = match (&redirect.authority, redirect.port) {
         (Some(authority), None) => authority.clone(),
@@ -14,7 +17,10 @@ pub(super) fn location(redirect: &Redirect, request: &RequestView<'_>) -> Option
         (None, None) => kept(request, scheme).to_owned(),
     };
     let target = match &redirect.uri {
-        None => request.target.to_owned(),
+        None => match &redirect.prefix {
+            Some(prefix) => rewritten(request.target, matched, prefix).into_owned(),
+            None => request.target.to_owned(),
+        },
         Some(uri) if uri.contains('?') => uri.clone(), // It brings a query of its own.
         Some(uri) => {
             let query = request.target.find('?').and_then(|at| request.target.get(at..)).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Changes the weights of one rule in the text of a VirtualService and leaves every other byte as it was.
+//! Changes the weights of one rule in the text of a VirtualService or a route of the Gateway API, and leaves every other byte as it was.
 //!
 //! The proof is in the function itself: the new text is parsed, and unless it differs from the old one in exactly
 //! these weights it is not handed out.
@@ -15,14 +15,41 @@ mod patch;
 #[cfg(test)]
 mod tests;
 
-/// The lists of rules in a VirtualService.
-pub(crate) const SECTIONS: [&str; 3] = ["http", "tls", "tcp"];
+/// Where the weights of an object are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lists {
+    /// The lists of rules in `spec`.
+    pub(crate) sections: &'static [&'static str],
+    /// The list of destinations in a rule.
+    pub(crate) entries: &'static str,
+    /// What a weight is that is not written.
+    pub(crate) unwritten: u32,
+}
+
+/// Of a VirtualService.
+const VIRTUAL_SERVICE: Lists = Lists { sections: &["http", "tls", "tcp"], entries: "route", unwritten: 0 };
+/// Of a route of the Gateway API.
+const GATEWAY_ROUTE: Lists = Lists { sections: &["rules"], entries: "backendRefs", unwritten: 1 };
+
+/// The group of the Gateway API.
+const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+
+impl Lists {
+    /// Those of an object that has weights.
+    pub(crate) fn of(object: &Object) -> Option<Self> {
+        match object.kind.as_str() {
+            "VirtualService" => Some(VIRTUAL_SERVICE),
+            kind if object.group() == GATEWAY_GROUP && kind.ends_with("Route") => Some(GATEWAY_ROUTE),
+            _ => None,
+        }
+    }
+}
 
 /// Why weights were not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
-    /// Only a VirtualService has weights that can be set.
-    #[error("{object} is not a VirtualService, so it has no weights to set")]
+    /// Only a VirtualService or a route has weights that can be set.
+    #[error("{object} is neither a VirtualService nor a route of the Gateway API, so it has no weights to set")]
     NotAVirtualService {
         /// The object.
         object: String,
@@ -78,7 +105,7 @@ pub enum EditError {
     /// The rule does not route to this version.
     #[error(
         "rule `{rule}` has no version `{version}` — {suggestion}its versions are {}; add a destination to the \
-         VirtualService to have another",
+         rule to have another",
         versions.join(", ")
     )]
     UnknownVersion {
@@ -138,9 +165,7 @@ pub fn set_weights(
     rule: Option<&str>,
     weights: &[(String, u32)],
 ) -> Result<String, EditError> {
-    if object.kind != "VirtualService" {
-        return Err(EditError::NotAVirtualService { object: object.id() });
-    }
+    let lists = Lists::of(object).ok_or_else(|| EditError::NotAVirtualService { object: object.id() })?;
     let sum: u64 = weights.iter().map(|&(_, weight)| u64::from(weight)).sum();
     match sum {
         0 => return Err(EditError::SumIsZero),
@@ -151,7 +176,7 @@ pub fn set_weights(
     let nodes = documents.iter().flatten().flat_map(object_nodes).map(|(node, _)| node);
     let node = nodes.into_iter().find(|node| is(node, object));
     let node = node.ok_or_else(|| EditError::NotFound { object: object.id() })?;
-    let rule = find_rule(node, object, rule)?;
+    let rule = find_rule(node, object, lists, rule)?;
     let wanted = assign(&rule, object, weights)?;
     let expected = expected(text, object, &rule, &wanted);
     for place in [Place::Last, Place::First] {
@@ -177,6 +202,7 @@ fn is(node: &Node, object: &Object) -> bool {
 
 /// A rule and where it stands in the object.
 struct FoundRule<'n> {
+    lists: Lists,
     name: String,
     section: &'static str,
     index: usize,
@@ -189,25 +215,34 @@ impl FoundRule<'_> {
     }
 }
 
-fn find_rule<'n>(node: &'n Node, object: &Object, wanted: Option<&str>) -> Result<FoundRule<'n>, EditError> {
+fn find_rule<'n>(
+    node: &'n Node,
+    object: &Object,
+    lists: Lists,
+    wanted: Option<&str>,
+) -> Result<FoundRule<'n>, EditError> {
     let section_rules = |section: &'static str| {
         let list = node.get("spec").and_then(|spec| spec.get(section)).map(Node::items).unwrap_or_default();
         list.iter().enumerate().map(move |(index, rule)| {
             let position = format!("{section}[{index}]");
             let name = rule.get("name").and_then(Node::text).filter(|name| !name.is_empty());
-            let entries = rule.get("route").map(Node::items).unwrap_or_default();
-            FoundRule { name: name.map_or(position, str::to_owned), section, index, entries }
+            let entries = rule.get(lists.entries).map(Node::items).unwrap_or_default();
+            FoundRule { lists, name: name.map_or(position, str::to_owned), section, index, entries }
         })
     };
     let mut rules: Vec<_> =
-        SECTIONS.into_iter().flat_map(section_rules).filter(|rule| !rule.entries.is_empty()).collect();
+        lists.sections.iter().copied().flat_map(section_rules).filter(|rule| !rule.entries.is_empty()).collect();
     let names = |rules: &[FoundRule<'_>]| rules.iter().map(|rule| rule.name.clone()).collect::<Vec<_>>();
     let all = names(&rules);
     if all.is_empty() {
         return Err(EditError::NoRules { object: object.id() });
     }
     match wanted {
-        Some(wanted) => rules.retain(|rule| rule.name == wanted || rule.position() == wanted),
+        Some(wanted) => {
+            // Beside other routes of the same host, a rule is called by its route's name too.
+            let wanted = wanted.strip_prefix(&format!("{}.", object.name)).unwrap_or(wanted);
+            rules.retain(|rule| rule.name == wanted || rule.position() == wanted);
+        }
         None if rules.len() > 1 => rules.retain(|rule| rule.entries.len() > 1),
         None => {}
     }
@@ -275,7 +310,7 @@ fn expected(
     let (mut objects, codes) = bodies(text);
     let id = object.id();
     for (_, body) in objects.iter_mut().filter(|(other, body)| *other == id && is_same_group(body, object)) {
-        let pointer = format!("/spec/{}/{}/route", rule.section, rule.index);
+        let pointer = format!("/spec/{}/{}/{}", rule.section, rule.index, rule.lists.entries);
         let entries = body.pointer_mut(&pointer).and_then(Value::as_array_mut);
         for (entry, &(node, weight)) in entries.into_iter().flatten().zip(wanted) {
             if let (Value::Object(entry), false) = (entry, patch::has_weight(node, weight)) {

@@ -96,6 +96,9 @@ pub struct HttpDestination {
     pub weight: u32,
     /// Changes of headers for this destination only.
     pub headers: HeaderChanges,
+    /// The rule may not refer to it, or it is not there: 500, as the Gateway API has it, instead of 503.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
 }
 
 /// Changes of headers on the way there and back. Names are in lower case.
@@ -156,6 +159,9 @@ pub struct Redirect {
     pub code: u16,
     /// Replaces the path; the query stays.
     pub uri: Option<String>,
+    /// Replaces what of the path matched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
     /// Replaces the authority.
     pub authority: Option<String>,
     /// Replaces the scheme.
@@ -201,6 +207,10 @@ pub enum Text {
     Regex(String),
     /// It is there.
     Present,
+    /// A path that is this or goes on after it with a `/`; no `/` at its end, so that empty is every path.
+    PathPrefix(String),
+    /// An authority of this host, whatever its port; `*.` in front stands for one label or more.
+    Host(String),
 }
 
 /// Who follows a rule, and what it splits.

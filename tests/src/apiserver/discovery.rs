@@ -58,6 +58,7 @@ pub const RESOURCES: &[Resource] = &[
     gateway_api("tlsroutes", "TLSRoute", &["v1alpha2"]),
     gateway_api("udproutes", "UDPRoute", &["v1alpha2"]),
     gateway_api("gateways", "Gateway", &["v1"]),
+    Resource { namespaced: false, ..gateway_api("gatewayclasses", "GatewayClass", &["v1"]) },
     gateway_api("referencegrants", "ReferenceGrant", &["v1beta1"]),
 ];
 

@@ -66,7 +66,7 @@ impl What {
     pub(crate) fn draft(&self, ground: &Ground<'_>) -> Result<Draft, EditError> {
         match self {
             Self::SetWeights { service, rule, weights } => {
-                let object = ground.route_of(service)?;
+                let object = ground.route_of(service, rule.as_deref())?;
                 set_weights(&[(object, rule.as_deref(), weights.clone())])
             }
             Self::Apply(files) => ground.apply(files),
@@ -156,14 +156,16 @@ impl<'a> Ground<'a> {
         let entry = self.history.to_undo(id, self.state)?;
         let mut all: Vec<(&Object, Option<&str>, Weights)> = Vec::new();
         for change in &entry.changes {
-            let object = self.route_of(&change.service.to_string())?;
+            let object = self.route_of(&change.service.to_string(), Some(&change.rule))?;
             // A service has one change a port and family; all come from one rule of one object.
             if all.iter().any(|(seen, rule, _)| seen.id() == object.id() && *rule == Some(change.rule.as_str())) {
                 continue;
             }
             // The state leaves out versions of weight 0, the file has them.
             let mut weights = change.old.clone();
-            let written = routes::written(object).into_iter().find(|written| written.rule == change.rule);
+            let written = routes::written(object).into_iter().find(|written| {
+                change.rule == written.rule || change.rule == format!("{}.{}", object.name, written.rule)
+            });
             for (version, _) in written.into_iter().flat_map(|written| written.weights) {
                 if !weights.iter().any(|(name, _)| *name == version) {
                     weights.push((version, 0));
@@ -174,8 +176,9 @@ impl<'a> Ground<'a> {
         Ok(Draft { undoes: Some(entry.id), ..set_weights(&all)? })
     }
 
-    /// The VirtualService that decides about a service.
-    fn route_of(&self, name: &str) -> Result<&'a Object, EditError> {
+    /// The VirtualService or the route that decides about a service; of several routes that are in force together the one
+    /// that the rule's name begins with.
+    fn route_of(&self, name: &str, rule: Option<&str>) -> Result<&'a Object, EditError> {
         let ids: Vec<&ServiceId> =
             self.wanted.reports.keys().filter(|id| super::is_named(&id.to_string(), name)).collect();
         let Some(first) = ids.first() else {
@@ -187,7 +190,8 @@ impl<'a> Ground<'a> {
         if ids.iter().any(|id| (&id.namespace, &id.name) != (&first.namespace, &first.name)) {
             return Err(ambiguous(name, &ids));
         }
-        let routes: BTreeSet<&str> = ids.iter().filter_map(|id| route_object(self.wanted.reports.get(*id)?)).collect();
+        let reports = ids.iter().filter_map(|id| self.wanted.reports.get(*id));
+        let routes: BTreeSet<&str> = reports.filter_map(|report| route_object(report, rule)).collect();
         let mut routes = routes.into_iter();
         match (routes.next(), routes.next()) {
             (Some(one), None) => self
@@ -314,9 +318,14 @@ fn file_of(object: &Object) -> Result<&Path, EditError> {
     if cluster::is_origin(file) { Err(EditError::InCluster { object: object.id() }) } else { Ok(file) }
 }
 
-/// Id of the VirtualService that decides.
-fn route_object(report: &ServiceReport) -> Option<&str> {
-    report.virtual_service.as_ref().map(|decider| decider.object.as_str())
+/// Id of the object that decides, or of the one beside it whose rule is meant.
+fn route_object<'r>(report: &'r ServiceReport, rule: Option<&str>) -> Option<&'r str> {
+    let is_meant = |id: &str| {
+        let name = id.rsplit('/').next().unwrap_or(id);
+        rule.is_some_and(|rule| rule.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+    };
+    let beside = report.delegates.iter().find(|it| !it.object.starts_with("VirtualService ") && is_meant(&it.object));
+    beside.or(report.virtual_service.as_ref()).map(|decider| decider.object.as_str())
 }
 
 fn ambiguous(name: &str, ids: &[&ServiceId]) -> EditError {

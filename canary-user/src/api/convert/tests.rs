@@ -18,6 +18,7 @@ fn proxied() -> (View, Counters) {
         version: version.into(),
         weight,
         headers: HeaderChanges::default(),
+        refused: false,
     };
     let rule = |name: &str, action| HttpRule {
         name: name.into(),

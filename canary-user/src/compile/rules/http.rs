@@ -56,8 +56,9 @@ struct Named<'a> {
 impl<'a> Named<'a> {
     fn candidate(self, sources: Option<Vec<IpNet>>, goal: Goal<'a>, matches: Vec<RequestMatch>) -> Candidate<'a> {
         let settings = self.policy.map(|policy| policy.settings).unwrap_or_default();
-        let http = Some(self.rule);
-        Candidate { field: self.field, sources, settings, http, matches, ..Candidate::added(&self.name, goal) }
+        let (http, delegated) = (Some(self.rule), self.rule.delegated.as_ref());
+        let field = self.field;
+        Candidate { field, sources, settings, delegated, http, matches, ..Candidate::added(&self.name, goal) }
     }
 }
 
@@ -65,7 +66,8 @@ fn named<'a>(scope: &Scope<'a, '_>) -> impl Iterator<Item = Named<'a>> {
     scope.route.http.iter().map(|rule| {
         let name = rule.name.as_ref().unwrap_or(&rule.position).clone();
         let policy = rule_policy(scope, &rule.names().collect::<Vec<_>>());
-        Named { rule, name, field: format!("spec.{}", rule.position), policy }
+        let field = if rule.position.is_empty() { String::new() } else { format!("spec.{}", rule.position) };
+        Named { rule, name, field, policy }
     })
 }
 
@@ -129,7 +131,8 @@ fn by_proxy<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
 
 /// Where in the VirtualService it is said that something is needed: of a rule of a delegate, where it is referred to.
 fn place(rule: &HttpRule, field: String) -> String {
-    rule.delegated.as_ref().map_or(field, |it| format!("{}.delegate", it.root_field))
+    let root_field = rule.delegated.as_ref().and_then(|it| it.root_field.as_ref());
+    root_field.map_or(field, |root_field| format!("{root_field}.delegate"))
 }
 
 /// The proxy speaks HTTP over TCP.

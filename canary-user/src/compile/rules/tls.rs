@@ -23,13 +23,13 @@ pub(super) fn candidates<'a>(scope: &Scope<'a, '_>) -> Result<Candidates<'a>, Re
     {
         return Ok(Candidates { list, proxied: true });
     }
-    Ok(Candidates { list: l4(scope, "tls", &scope.route.tls)?, proxied: false })
+    Ok(Candidates { list: l4(scope, &scope.route.tls)?, proxied: false })
 }
 
 /// What becomes of TLS connections to a port that declares nothing, while the proxy follows its rules for requests. In
 /// Istio, too, they are none of `tls[]`, which is for ports that are declared to be TLS.
 pub(super) fn undeclared<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
-    let mut found = l4(scope, "tcp", &scope.route.tcp)?;
+    let mut found = l4(scope, &scope.route.tcp)?;
     let for_all = found.last().is_some_and(|last| last.sources.is_none());
     for candidate in &mut found {
         let sources = candidate.sources.take().unwrap_or_default();
@@ -46,10 +46,10 @@ pub(super) fn undeclared<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>
 fn by_name<'a>(scope: &Scope<'a, '_>) -> Result<Option<Vec<Candidate<'a>>>, Refused> {
     let mut found = Vec::new();
     let (mut needed, mut for_everybody) = (false, false);
-    for (index, rule) in scope.route.tls.iter().enumerate() {
-        let name = format!("tls[{index}]");
+    for rule in &scope.route.tls {
+        let name = &rule.position;
         let field = format!("spec.{name}");
-        let policy = rule_policy(scope, &[&name]);
+        let policy = rule_policy(scope, &[name]);
         let mut matches = Vec::with_capacity(rule.matches.len());
         for (at, entry) in rule.matches.iter().enumerate() {
             if here(scope, entry, &format!("{field}.match[{at}]"))?.is_none() {
@@ -62,14 +62,14 @@ fn by_name<'a>(scope: &Scope<'a, '_>) -> Result<Option<Vec<Candidate<'a>>>, Refu
             };
             needed |= !is_for_any_name(scope, entry);
             for_everybody |= sources.is_empty();
-            let names = entry.sni_hosts.iter().map(|name| name.as_str().to_owned()).collect();
+            let names = entry.sni_hosts.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>();
             matches.push(TlsMatch { sources, names });
         }
         if !matches.is_empty() {
             let settings = policy.map(|policy| policy.settings).unwrap_or_default();
             let tls = Some(ByName { matches, rest: false });
-            let goal = Goal::Route(&rule.route);
-            found.push(Candidate { field, settings, tls, ..Candidate::added(&name, goal) });
+            let (goal, delegated) = (Goal::of(rule), rule.delegated.as_ref());
+            found.push(Candidate { field, settings, delegated, tls, ..Candidate::added(name, goal) });
         }
     }
     if !needed {

@@ -93,6 +93,8 @@ fn text(test: &Text) -> String {
         Text::Prefix(it) => format!("^{it}"),
         Text::Regex(it) => format!("~{it}"),
         Text::Present => "+".to_owned(),
+        Text::PathPrefix(path) => format!("{path}/*"),
+        Text::Host(host) => format!("@{host}"),
     }
 }
 

@@ -14,6 +14,8 @@ const BODY_BYTES: usize = 1 << 20;
 pub(crate) struct RedirectTo {
     pub(crate) code: u16,
     pub(crate) uri: Option<String>,
+    /// In place of what of the path matched; the Gateway API's.
+    pub(crate) prefix: Option<String>,
     pub(crate) authority: Option<String>,
     pub(crate) scheme: Option<String>,
     pub(crate) port: RedirectPort,
@@ -27,6 +29,8 @@ pub(crate) enum RedirectPort {
     OfRequest,
     /// None is written, so the scheme's: `FROM_PROTOCOL_DEFAULT`.
     OfScheme,
+    /// This, or the one that the client addressed; not written where it is the scheme's. The Gateway API's.
+    Shortest(Option<u16>),
 }
 
 impl RedirectTo {
@@ -69,7 +73,7 @@ impl RedirectTo {
                 None
             }
         };
-        Some(Self { code: code?, uri, authority, scheme, port: port? })
+        Some(Self { code: code?, uri, prefix: None, authority, scheme, port: port? })
     }
 }
 

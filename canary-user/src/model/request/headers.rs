@@ -17,7 +17,7 @@ const CLAIMS: &str = "@request.auth.claims";
 const PSEUDO: [&str; 3] = [":method", ":path", ":scheme"];
 
 /// Reads the name of a header that is tested, in lower case.
-pub(super) fn read_tested(name: &str) -> Result<String, Problem> {
+pub(in crate::model) fn read_tested(name: &str) -> Result<String, Problem> {
     let as_it_is = name.starts_with(CLAIMS) || PSEUDO.contains(&name);
     if as_it_is { Ok(name.to_lowercase()) } else { read_name(name) }
 }
@@ -36,7 +36,7 @@ fn read_name(name: &str) -> Result<String, Problem> {
 }
 
 /// Reads `headers` at `path`.`field`. Values that Envoy would fill in are left out and noted in `not_followed`.
-pub(super) fn read_changes(
+pub(in crate::model) fn read_changes(
     raw: Option<raw::Headers>,
     path: &str,
     field: &str,
@@ -87,7 +87,7 @@ pub(super) fn read_changes(
 }
 
 /// Whether a header can have this value.
-pub(super) fn check_value(value: &str) -> Result<(), Problem> {
+pub(in crate::model) fn check_value(value: &str) -> Result<(), Problem> {
     if value.chars().any(|c| c.is_control() && c != '\t') {
         return Err(Problem::Value {
             value: value.escape_debug().to_string(),
@@ -98,7 +98,7 @@ pub(super) fn check_value(value: &str) -> Result<(), Problem> {
 }
 
 /// Whether a request can ask for this.
-pub(super) fn check_target(uri: &str) -> Result<(), Problem> {
+pub(in crate::model) fn check_target(uri: &str) -> Result<(), Problem> {
     if uri.chars().any(|c| c.is_control() || c == ' ') {
         return Err(Problem::Value {
             value: uri.escape_debug().to_string(),

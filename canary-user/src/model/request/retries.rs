@@ -15,7 +15,7 @@ const NEVER: &[(&str, &str)] = &[
 ];
 
 /// Reads `retries` at `path`; without it Istio's default, with 0 attempts none.
-pub(super) fn read(
+pub(in crate::model) fn read(
     raw: Option<raw::HttpRetry>,
     path: &str,
     not_followed: &mut Vec<NotFollowed>,

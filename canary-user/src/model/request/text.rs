@@ -80,7 +80,8 @@ pub(super) fn check(raw: raw::StringMatch, place: Place) -> Result<Option<Text>,
     }
 }
 
-fn check_regex(text: &str) -> Result<(), Problem> {
+/// Whether it is a regular expression for a whole text.
+pub(in crate::model) fn check_regex(text: &str) -> Result<(), Problem> {
     // With `(?x)` a comment may swallow the end of what is applied: to the whole text.
     check_part(text).and_then(|_| Regex::new(&format!("^(?:{text})$")).map_err(|error| problem(text, &error))).map(drop)
 }

@@ -51,6 +51,7 @@ pub(in crate::proxy) fn route(to: &[(&str, u32)]) -> HttpAction {
         version: version.into(),
         weight,
         headers: HeaderChanges::default(),
+        refused: false,
     });
     HttpAction::Route(HttpRoute {
         choosing: Choosing::Exact,

@@ -7,6 +7,7 @@ use crate::{
     proxy::{
         filled::Facts,
         headers::{CompiledOperations, forwarded, strip_hop_by_hop, upgrade},
+        matching::Matched,
         rule::Ends,
         target::location,
         view::RequestView,
@@ -123,7 +124,7 @@ fn the_client_is_the_last_that_is_forwarded_for() {
 #[test]
 fn redirects_replace_what_they_name() {
     let headers = HeaderMap::new();
-    let none = Redirect { code: 301, uri: None, authority: None, scheme: None, port: None };
+    let none = Redirect { code: 301, uri: None, prefix: None, authority: None, scheme: None, port: None };
     let table = [
         ("a:80", none.clone(), "http://a:80/p?q=1"),
         ("a:80", Redirect { scheme: Some("https".into()), ..none.clone() }, "https://a/p?q=1"),
@@ -144,6 +145,6 @@ fn redirects_replace_what_they_name() {
             headers: &headers,
             client: "10.0.0.1".parse().unwrap(),
         };
-        assert_eq!(location(&redirect, &view).unwrap(), wanted);
+        assert_eq!(location(&redirect, &view, Matched::Whole).unwrap(), wanted);
     }
 }

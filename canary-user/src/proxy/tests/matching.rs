@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::{
     proxy::{
-        matching::{CompiledMatch, Matched, matches, rewritten},
+        matching::{CompiledMatch, Matched, Test, matches, rewritten},
         view::RequestView,
     },
     state::{RequestMatch, Text},
@@ -163,6 +163,40 @@ fn everything_in_an_alternative_must_hold() {
 }
 
 #[test]
+fn prefixes_of_the_gateway_api_are_of_whole_elements() {
+    let of = |path: &str| RequestMatch { uri: Some(Text::PathPrefix(path.into())), ..RequestMatch::default() };
+    for (prefix, path, wanted) in [
+        ("/foo", "/foo", true),
+        ("/foo", "/foo/", true),
+        ("/foo", "/foo/bar", true),
+        ("/foo", "/foobar", false),
+        ("/foo", "/Foo", false),
+        ("/foo", "/fo", false),
+        ("", "/", true),
+        ("", "/anything", true),
+    ] {
+        assert_eq!(holds(&of(prefix), path, &[]), wanted, "{prefix} {path}");
+    }
+}
+
+#[test]
+fn hosts_are_compared_without_port_and_case() {
+    for (host, authority, wanted) in [
+        ("a.example", "a.example", true),
+        ("a.example", "A.Example:8080", true),
+        ("a.example", "a.example.", true),
+        ("a.example", "b.a.example", false),
+        ("*.example", "a.example:80", true),
+        ("*.example", "b.a.example", true),
+        ("*.example", "example", false),
+        ("*.example", ".example", false),
+        ("*.example", "aexample", false),
+    ] {
+        assert_eq!(Test::new(&Text::Host(host.into())).holds(Some(authority)), wanted, "{host} {authority}");
+    }
+}
+
+#[test]
 fn rewrites_replace_what_matched() {
     let table = [
         ("/a/b?c", Matched::Prefix(2), "/x", "/x/b?c"),
@@ -170,6 +204,11 @@ fn rewrites_replace_what_matched() {
         ("/b", Matched::Prefix(1), "/x/", "/x/b"),
         ("/", Matched::Prefix(1), "/x", "/x"),
         ("*", Matched::Whole, "/x", "*"),
+        // The Gateway API's prefixes end without a slash, and what replaces them does.
+        ("/a/b?c", Matched::Prefix(2), "", "/b?c"),
+        ("/a?c", Matched::Prefix(2), "", "/?c"),
+        ("/a/", Matched::Prefix(2), "/x", "/x/"),
+        ("/b", Matched::Prefix(0), "/x", "/x/b"),
     ];
     for (target, matched, replacement, wanted) in table {
         assert_eq!(rewritten(target, matched, replacement), wanted);
@@ -201,6 +240,8 @@ fn naive(test: &Text, value: Option<&str>) -> bool {
         (Text::Exact(wanted), Some(value)) => value == wanted,
         (Text::Prefix(wanted), Some(value)) => value.get(..wanted.len()) == Some(wanted),
         (Text::Present, Some(_)) => true,
+        (Text::PathPrefix(prefix), Some(value)) => value == prefix || value.starts_with(&format!("{prefix}/")),
+        (Text::Host(host), Some(value)) => value.split(':').next() == Some(host.as_str()),
         (Text::Regex(_), _) | (_, None) => false,
     }
 }

@@ -27,6 +27,10 @@ const fn istio(plural: &'static str, name: &'static str) -> Kind {
     Kind { group: "networking.istio.io", versions: &["v1", "v1beta1", "v1alpha3"], plural, name, keep: &[] }
 }
 
+const fn gateway_api(plural: &'static str, name: &'static str, versions: &'static [&'static str]) -> Kind {
+    Kind { group: "gateway.networking.k8s.io", versions, plural, name, keep: &[] }
+}
+
 /// All of them.
 pub(crate) const KINDS: &[Kind] = &[
     Kind {
@@ -98,4 +102,19 @@ pub(crate) const KINDS: &[Kind] = &[
     istio("serviceentries", "ServiceEntry"),
     istio("workloadentries", "WorkloadEntry"),
     Kind { group: "canary.io", versions: &["v1alpha1"], plural: "routepolicies", name: "RoutePolicy", keep: &[] },
+    gateway_api("httproutes", "HTTPRoute", &["v1", "v1beta1"]),
+    gateway_api("grpcroutes", "GRPCRoute", &["v1", "v1alpha2"]),
+    gateway_api("tlsroutes", "TLSRoute", &["v1", "v1alpha3", "v1alpha2"]),
+    gateway_api("tcproutes", "TCPRoute", &["v1", "v1alpha2"]),
+    gateway_api("udproutes", "UDPRoute", &["v1", "v1alpha2"]),
+    gateway_api("gateways", "Gateway", &["v1", "v1beta1"]),
+    gateway_api("gatewayclasses", "GatewayClass", &["v1", "v1beta1"]),
+    gateway_api("referencegrants", "ReferenceGrant", &["v1", "v1beta1"]),
+    // For the labels by which a Gateway takes routes.
+    Kind { group: "", versions: &["v1"], plural: "namespaces", name: "Namespace", keep: &["spec.nothing"] },
 ];
+
+/// Those with weights that the command line can set.
+pub(super) fn weighted() -> impl Iterator<Item = &'static Kind> {
+    KINDS.iter().filter(|kind| kind.name == "VirtualService" || kind.name.ends_with("Route"))
+}

@@ -1,7 +1,7 @@
 //! Which destination of a rule a version name means: the names are those that the agent shows.
 use serde_json::Value;
 
-use super::EditError;
+use super::{EditError, Lists};
 use crate::source::{
     Object,
     yaml::{Content, Node},
@@ -53,7 +53,14 @@ impl Named<'_> {
 /// The entries of a rule with their names.
 pub(super) fn named<'n>(entries: &'n [Node], object: &Object) -> Result<Vec<Named<'n>>, EditError> {
     let hosts = object.body.pointer("/spec/hosts").and_then(Value::as_array).into_iter().flatten();
-    let own: Vec<String> = hosts.filter_map(|host| Some(full_name(host.as_str()?, &object.namespace))).collect();
+    let parents = object.body.pointer("/spec/parentRefs").and_then(Value::as_array).into_iter().flatten();
+    let parents = parents.filter(|parent| parent.get("kind").and_then(Value::as_str) == Some("Service"));
+    let hosts = hosts.filter_map(|host| Some(full_name(host.as_str()?, &object.namespace)));
+    let parents = parents.filter_map(|parent| {
+        let namespace = parent.get("namespace").and_then(Value::as_str).unwrap_or(&object.namespace);
+        Some(full_name(parent.get("name")?.as_str()?, namespace))
+    });
+    let own: Vec<String> = hosts.chain(parents).collect();
     let mut all = Vec::new();
     for entry in entries {
         all.push(read(entry, object, &own)?);
@@ -73,18 +80,25 @@ fn read<'n>(entry: &'n Node, object: &Object, own: &[String]) -> Result<Named<'n
             "this destination is shared by an alias or a merge key: write it out where it is used, to weigh it there";
         return Err(EditError::Shape { line, what });
     }
-    let destination = entry.get("destination");
+    let of_gateway_api = Lists::of(object).is_some_and(|lists| lists.entries == "backendRefs");
+    let destination = if of_gateway_api { Some(entry) } else { entry.get("destination") };
     let text = |field: &str| destination.and_then(|destination| destination.get(field)).and_then(Node::text);
-    let host = text("host").filter(|host| !host.is_empty());
-    let host = host.ok_or(EditError::Shape { line, what: "a route entry needs `destination.host`" })?;
+    let (field, what) = if of_gateway_api {
+        ("name", "a backend needs a `name`")
+    } else {
+        ("host", "a route entry needs `destination.host`")
+    };
+    let host = text(field).filter(|host| !host.is_empty()).ok_or(EditError::Shape { line, what })?;
     if entry.get("weight").is_some_and(|weight| !matches!(weight.content, Content::Scalar(_))) {
         return Err(EditError::Shape { line, what: "`weight` is not a number but a list or a mapping" });
     }
-    let full = full_name(host, &object.namespace);
+    let namespace = text("namespace").filter(|_| of_gateway_api).unwrap_or(&object.namespace);
+    let full = full_name(host, namespace);
     let service = full.ends_with(CLUSTER_SUFFIX).then(|| full.split('.').next().unwrap_or_default());
     let subset = text("subset").filter(|subset| !subset.is_empty());
     let plain = subset.or(service).unwrap_or(&full).to_owned();
-    let port = destination.and_then(|destination| destination.get("port")?.get("number"));
+    let port = destination.and_then(|destination| destination.get("port"));
+    let port = if of_gateway_api { port } else { port.and_then(|port| port.get("number")) };
     let port = port.and_then(|number| number.to_value().as_u64());
     Ok(Named { entry, plain, port, own: own.contains(&full), unique: false, host: full })
 }

@@ -1,0 +1,185 @@
+//! The rules of all routes of one Service or Gateway, as those of one VirtualService, in the order of their ranks.
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use super::{
+    super::{
+        delegate::Delegated,
+        meta::Meta,
+        names::{ExportTo, Host},
+        request::{HttpAction, HttpMatch, HttpRule},
+        settings::Settings,
+        virtual_service::{L4Match, L4Rule, SourceMatch, VirtualService},
+    },
+    GatewayRoute, RouteKind,
+    attach::{Bound, RuleTo},
+    matches::Rank,
+    rules::RouteRule,
+};
+use crate::state::{HeaderChanges, HttpPolicy, Protocol, RequestMatch, Text};
+
+/// The routes of one parent as a VirtualService; `None` when there are none.
+pub(super) fn virtual_service(hosts: Vec<Host>, mut bound: Vec<Bound<'_>>) -> Option<VirtualService> {
+    // The route of a namespace's own clients comes before those for everybody.
+    bound.sort_by_key(|it| (it.consumer.is_none(), it.consumer));
+    let meta = bound.iter().map(|it| it.resolved.route).min_by_key(|it| it.age())?.meta.clone();
+    let several = bound.iter().any(|it| it.resolved.route.meta.key != meta.key);
+    let mut http = Vec::new();
+    for group in bound.chunk_by(|a, b| (a.consumer, &a.listener) == (b.consumer, &b.listener)) {
+        http.extend(requests(group, &meta, several));
+    }
+    let (mut tls, mut tcp) = (Vec::new(), Vec::new());
+    for it in &bound {
+        let route = it.resolved.route;
+        let list = match route.kind {
+            RouteKind::Tls => &mut tls,
+            RouteKind::Tcp | RouteKind::Udp => &mut tcp,
+            RouteKind::Http | RouteKind::Grpc => continue,
+        };
+        let rules = route.rules.iter().zip(&it.resolved.to);
+        list.extend(rules.map(|(rule, (to, _))| L4Rule {
+            position: rule.position.clone(),
+            delegated: delegated(route, rule, &meta),
+            matches: vec![it.connections()],
+            route: rule.connections(to.clone()),
+        }));
+    }
+    unique(http.iter_mut().map(|rule| &mut rule.name).collect());
+    let mut settings = bound.iter().map(|it| it.resolved.route.settings).reduce(Settings::or).unwrap_or_default();
+    if bound.iter().any(|it| it.resolved.route.kind == RouteKind::Udp) {
+        settings.udp = Some(true);
+    }
+    let written_hosts = hosts.iter().map(ToString::to_string).collect();
+    let export_to = ExportTo::Public;
+    Some(VirtualService { meta, hosts, written_hosts, mesh: true, export_to, http, tls, tcp, settings })
+}
+
+/// A match of a rule, with what decides about its place.
+struct Ranked<'a> {
+    bound: &'a Bound<'a>,
+    rule: &'a RouteRule,
+    to: &'a RuleTo,
+    name: Option<Host>,
+    rank: Rank,
+    request: RequestMatch,
+}
+
+/// The rules for requests of the routes of one group of clients, the most precise first.
+fn requests(group: &[Bound<'_>], meta: &Meta, several: bool) -> Vec<HttpRule> {
+    let mut ranked = Vec::new();
+    for bound in group.iter().filter(|it| it.resolved.route.kind.is_http()) {
+        let rules = bound.resolved.route.rules.iter().zip(&bound.resolved.to);
+        for (rule, to) in rules {
+            let names: Vec<Option<Host>> =
+                if bound.names.is_empty() { vec![None] } else { bound.names.iter().cloned().map(Some).collect() };
+            for name in names {
+                for (rank, request) in &rule.matches {
+                    let (rank, name, mut request) = (*rank, name.clone(), request.clone());
+                    request.authority = name.as_ref().map(|name| Text::Host(name.as_str().to_owned()));
+                    let everything = Text::PathPrefix(String::new());
+                    if request.uri.as_ref() == Some(&everything) && !rule.replaces_prefix() {
+                        request.uri = None; // Every path.
+                    } else if request.uri.is_none() && rule.replaces_prefix() {
+                        request.uri = Some(everything);
+                    }
+                    ranked.push(Ranked { bound, rule, to, name, rank, request });
+                }
+            }
+        }
+    }
+    // Stable: among equals the older route comes first, and of one route the rule that is written first.
+    ranked.sort_by_key(|it| (Reverse(it.name.as_ref().map(precision)), Reverse(it.rank)));
+    let mut found: Vec<HttpRule> = Vec::new();
+    for one in ranked.chunk_by(|a, b| std::ptr::eq(a.rule, b.rule)) {
+        let Some(first) = one.first() else { continue };
+        let route = first.bound.resolved.route;
+        let matches = one.iter().map(|it| HttpMatch {
+            source: it.bound.source(),
+            port: it.bound.port,
+            request: it.request.clone(),
+        });
+        let (to, mirrors) = first.to.clone();
+        let mut rule = first.rule.http(matches.collect(), to, mirrors);
+        let position = rule.position.clone();
+        let plain = || if several { format!("{}.{position}", route.meta.key.name) } else { position };
+        rule.name = Some(rule.name.take().unwrap_or_else(plain));
+        rule.delegated = delegated(route, first.rule, meta);
+        found.push(rule);
+    }
+    // Whom a route of their namespace is for does not come to those for everybody, and a name not to another listener.
+    if let Some(first) =
+        group.first().filter(|it| !found.is_empty() && (it.consumer.is_some() || it.listener.is_some()))
+    {
+        let every =
+            found.iter().any(|rule| rule.matches.iter().any(|it| it.port == first.port && it.needs().is_none()));
+        if !every {
+            found.push(nothing_found(first.port, first.source(), first.listener.as_ref()));
+        }
+    }
+    found
+}
+
+impl Bound<'_> {
+    fn source(&self) -> SourceMatch {
+        SourceMatch { namespace: self.consumer.map(str::to_owned), ..SourceMatch::default() }
+    }
+
+    fn connections(&self) -> L4Match {
+        let protocol = if self.resolved.route.kind == RouteKind::Udp { Protocol::Udp } else { Protocol::Tcp };
+        L4Match {
+            source: self.source(),
+            port: self.port,
+            protocol: Some(protocol),
+            destination_subnets: Vec::new(),
+            sni_hosts: self.names.clone(),
+        }
+    }
+}
+
+/// Where a rule is written, if not in the object that stands for all.
+fn delegated(route: &GatewayRoute, rule: &RouteRule, meta: &Meta) -> Option<Delegated> {
+    (route.meta.id() != meta.id()).then(|| Delegated::beside(route.meta.clone(), format!("spec.{}", rule.position)))
+}
+
+/// 404: as the API has it, for whoever asks for what no rule is for.
+pub(super) fn nothing_found(port: Option<u16>, source: SourceMatch, listener: Option<&Host>) -> HttpRule {
+    let authority = listener.map(|host| Text::Host(host.as_str().to_owned()));
+    let request = RequestMatch { authority, ..RequestMatch::default() };
+    HttpRule::answering(404, vec![HttpMatch { source, port, request }])
+}
+
+/// A full name first, then the longer one.
+pub(super) fn precision(host: &Host) -> (bool, usize) {
+    (!host.is_wildcard(), host.as_str().len())
+}
+
+/// A rule that is in several places has a number from its second one on.
+fn unique(names: Vec<&mut Option<String>>) {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for name in names.into_iter().flatten() {
+        let count = seen.entry(name.clone()).or_default();
+        *count += 1;
+        if *count > 1 {
+            *name = format!("{name} ({count})");
+        }
+    }
+}
+
+impl HttpRule {
+    /// A rule that answers with a status.
+    fn answering(status: u16, matches: Vec<HttpMatch>) -> Self {
+        Self {
+            name: Some(format!("{status}")),
+            position: String::new(),
+            delegated: None,
+            matches,
+            cookies: BTreeMap::new(),
+            action: HttpAction::Answer { status, body: String::new() },
+            headers: HeaderChanges::default(),
+            timeout_ms: None,
+            proxied: Vec::new(),
+            not_followed: Vec::new(),
+            policy: HttpPolicy::default(),
+            mirrors: Vec::new(),
+        }
+    }
+}
