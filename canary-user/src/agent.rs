@@ -293,6 +293,7 @@ impl<K: Kernel> Agent<K> {
         let memory = Memory { state: wanted.state.clone(), objects };
         let remember = memory != self.memory;
         self.memory = memory;
+        self.view.remarks = Arc::new(wanted.remarks);
         self.view.in_force = Arc::new(wanted.state);
         self.view.applied = applied.clone();
         self.view.applied_at = Some((self.clock)());

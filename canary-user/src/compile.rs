@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::{
     diagnostic::{Diagnostic, Origin, Severity},
     model::{Concerns, Host, Kind, Meta, Model, Port, Resolution},
+    source::cluster::Says,
     state::{Family, Frontend, Service, ServiceId, State},
 };
 
@@ -24,6 +25,7 @@ mod refusal;
 mod rules;
 mod select;
 mod service;
+mod statuses;
 #[cfg(test)]
 mod tests;
 mod traffic;
@@ -45,6 +47,8 @@ pub struct Compiled {
     pub diagnostics: Vec<Diagnostic>,
     /// What decided about each service: also for those that are not in the state.
     pub services: BTreeMap<ServiceId, ServiceReport>,
+    /// What objects of a cluster should say of themselves: by `Kind namespace/name`, in their order.
+    pub statuses: Vec<(String, Says)>,
 }
 
 /// What decided about one service.
@@ -134,7 +138,9 @@ pub fn compile(model: &Model, last: &State, proxy: &ProxyAddresses) -> Compiled 
     compiler.broken_services();
     compiler.routes_without_service();
     compiler.uses.report(model.destination_rules().iter(), &mut compiler.diagnostics);
-    compiler.finish()
+    let mut compiled = compiler.finish();
+    compiled.statuses = statuses::statuses(model, &compiled.services);
+    compiled
 }
 
 struct Compiler<'a, 'i> {

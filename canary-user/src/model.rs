@@ -39,7 +39,8 @@ pub(crate) use destination_rule::{DestinationRule, Subset};
 pub(crate) use endpoints::{EndpointSlice, Pod};
 pub(crate) use fields::{IN_KERNEL, unenforced};
 pub(crate) use gateway_api::{
-    Attachment, CONTROLLER, GROUP, Gateway, GatewayClass, GatewayRoute, ListenerProtocol, RouteKind,
+    Attachment, GROUP, Gateway, GatewayClass, GatewayRoute, Listener, ListenerProtocol, RouteKind,
+    Target as RouteParent,
 };
 pub(crate) use meta::{Key, Labels, Meta, selects};
 pub(crate) use names::{DOMAIN, ExportTo, Host, ROOT_NAMESPACE};
@@ -218,6 +219,31 @@ impl Model {
     /// parents.
     pub(crate) fn between(&self) -> &[Diagnostic] {
         &self.between
+    }
+
+    /// Routes of the Gateway API at each of their parents that are canary's.
+    pub(crate) fn attachments(&self) -> &[Attachment] {
+        &self.attachments
+    }
+
+    /// Gateways of all classes.
+    pub(crate) fn gateways(&self) -> &[Gateway] {
+        &self.gateways
+    }
+
+    /// Classes of Gateways.
+    pub(crate) fn gateway_classes(&self) -> &[GatewayClass] {
+        &self.gateway_classes
+    }
+
+    /// Whether a Gateway is canary's.
+    pub(crate) fn is_own(&self, gateway: &Gateway) -> bool {
+        self.gateway_classes.iter().any(|class| class.is_own() && class.meta.key.name == gateway.class)
+    }
+
+    /// How many routes a listener has.
+    pub(crate) fn routes_of(&self, gateway: &Gateway, listener: &Listener) -> usize {
+        self.listening.get(&(gateway.meta.key.clone(), listener.name.clone())).copied().unwrap_or_default()
     }
 
     /// Invalid objects, oldest first.

@@ -45,6 +45,7 @@ pub struct Agent {
     manager: Option<Manager>,
     direct: bool,
     kubeconfig: Option<PathBuf>,
+    telling: bool,
     canary: PathBuf,
 }
 
@@ -71,6 +72,7 @@ impl Agent {
             manager: None,
             direct: false,
             kubeconfig: None,
+            telling: false,
             canary,
         })
     }
@@ -106,6 +108,11 @@ impl Agent {
         fs::write(&file, server.kubeconfig())?;
         self.kubeconfig = Some(file.clone());
         Ok(file)
+    }
+
+    /// From the next start on it writes statuses and Events there, while it holds the Lease in namespace `default`.
+    pub const fn tell(&mut self) {
+        self.telling = true;
     }
 
     /// From the next start on its proxy listens here.
@@ -155,6 +162,9 @@ impl Agent {
             Some(manager) => manager.wrap(&self.canary, story.node.command("bash")?)?,
         };
         command.arg("agent");
+        if self.telling {
+            command.args(["--kube-status", "default"]);
+        }
         match &self.kubeconfig {
             Some(file) => command.arg("--kubeconfig").arg(file),
             None => command.arg("--config").arg(self.config()),

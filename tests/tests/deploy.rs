@@ -76,6 +76,7 @@ fn the_role_is_for_what_is_read() -> Result<()> {
     let rules = role.body.get("rules").and_then(Value::as_array).context("no rules")?;
     let mut allowed = Vec::new();
     for rule in rules {
+        // A kind that is watched has no other verb, and what is written is in a role of its own.
         assert_eq!(texts(rule.get("verbs")), ["list", "watch"]);
         for group in texts(rule.get("apiGroups")) {
             let name = |resource: String| if group.is_empty() { resource } else { format!("{resource}.{group}") };
@@ -89,6 +90,31 @@ fn the_role_is_for_what_is_read() -> Result<()> {
     Ok(())
 }
 
+/// What is written beside: the status of every kind of the Gateway API that has one, and Events.
+#[test]
+fn the_other_role_is_for_what_is_written() -> Result<()> {
+    let path = manifests().join("rbac.yaml");
+    let objects = source::parse(&std::fs::read_to_string(&path)?, &path).objects;
+    let role = |kind: &str, name: &str| objects.iter().find(|it| it.kind == kind && it.name == name).cloned();
+    let rules = |role: &Object| -> Vec<(Vec<String>, Vec<String>)> {
+        let rules = role.body.get("rules").and_then(Value::as_array).cloned().unwrap_or_default();
+        rules.iter().map(|rule| (texts(rule.get("resources")), texts(rule.get("verbs")))).collect()
+    };
+    let own = role("ClusterRole", "canary-status").context("no role")?;
+    let group = ".gateway.networking.k8s.io";
+    let kinds = source::cluster::resources();
+    let statuses = kinds.iter().filter_map(|it| it.strip_suffix(group)).filter(|it| *it != "referencegrants");
+    let statuses: Vec<String> = statuses.map(|it| format!("{it}/status")).collect();
+    let list = |all: &[&str]| all.iter().map(|&it| it.to_owned()).collect::<Vec<_>>();
+    assert_eq!(rules(&own), [(statuses, list(&["get", "patch"])), (list(&["events"]), list(&["create", "patch"]))]);
+    let lease = role("Role", "canary-status").context("no role for the Lease")?;
+    assert_eq!(rules(&lease), [(list(&["leases"]), list(&["get", "create", "update"]))]);
+    assert_eq!(lease.namespace, "canary-system");
+    let args = texts(container()?.get("args"));
+    assert!(args.contains(&format!("--kube-status={}", lease.namespace)), "{args:?}");
+    Ok(())
+}
+
 #[test]
 fn the_manifests_are_put_together() -> Result<()> {
     let Ok(found) = Command::new("kubectl").args(["version", "--client"]).output() else {
@@ -97,7 +123,10 @@ fn the_manifests_are_put_together() -> Result<()> {
     };
     ensure!(found.status.success(), "{found:?}");
     for (directory, kinds) in [
-        ("", "Namespace CustomResourceDefinition ServiceAccount ClusterRole ClusterRoleBinding DaemonSet"),
+        (
+            "",
+            "Namespace CustomResourceDefinition ServiceAccount ClusterRole ClusterRoleBinding Role RoleBinding DaemonSet",
+        ),
         ("prometheus", "PodMonitor"),
     ] {
         let built = Command::new("kubectl").arg("kustomize").arg(manifests().join(directory)).output()?;

@@ -1,7 +1,7 @@
 //! What an agent reads and what wakes it: files, the cluster, links and routes.
 use std::time::Duration;
 
-use tokio::{runtime::Runtime, task::JoinHandle};
+use tokio::{runtime::Runtime, sync::watch, task::JoinHandle};
 
 use crate::{
     agent::{
@@ -23,6 +23,33 @@ const FIRST_LISTS: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(30);
 /// A host where routes change all the time keeps nobody busy.
 const NETWORK_PAUSE: Duration = Duration::from_millis(200);
+
+/// Says at the API server what the agent has to say about its objects, for ever.
+pub(super) fn tell(
+    settings: &Settings,
+    handle: &Handle,
+    runtime: &Runtime,
+) -> Result<Option<JoinHandle<()>>, RunError> {
+    let (Some(access), Some(namespace)) = (&settings.cluster, settings.cluster_status.clone()) else { return Ok(None) };
+    let (say, remarks) = watch::channel(handle.view().remarks.clone());
+    let writer = runtime.block_on(access.tell(namespace, remarks))?;
+    let mut views = handle.views();
+    Ok(Some(runtime.spawn(async move {
+        tokio::pin!(writer);
+        loop {
+            tokio::select! {
+                () = &mut writer => return,
+                changed = views.changed() => if changed.is_err() { return },
+            }
+            let new = views.borrow_and_update().remarks.clone();
+            say.send_if_modified(|said| {
+                let differs = *said != new;
+                *said = new;
+                differs
+            });
+        }
+    })))
+}
 
 /// Sources that are watched from before their first read, so that no change falls between.
 pub(super) struct Inputs {

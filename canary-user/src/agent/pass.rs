@@ -13,7 +13,11 @@ use crate::{
     dataplane::Refused,
     diagnostic::{Diagnostic, Origin, Severity},
     model::Model,
-    source::{Object, Snapshot, sources::ReadError},
+    source::{
+        Object, Snapshot,
+        cluster::{self, Remark, Says},
+        sources::ReadError,
+    },
     state::{ServiceId, State},
 };
 
@@ -37,6 +41,8 @@ pub struct Wanted {
     pub diagnostics: Vec<Diagnostic>,
     /// Good objects, with the last good form of those that are broken now.
     pub objects: BTreeMap<String, Arc<Object>>,
+    /// What is to be said at the API server about objects of a cluster.
+    pub remarks: Vec<Remark>,
 }
 
 /// Turns a Snapshot into what should be in force. A broken object counts as what it was when it was last good.
@@ -90,13 +96,35 @@ pub fn want(snapshot: &Snapshot, memory: &Memory, proxy: &ProxyAddresses) -> Wan
         }
     }
     sort(&mut diagnostics);
+    let remarks = remarks(&healed.objects, compiled.statuses, &diagnostics);
     let objects = healed
         .objects
         .into_iter()
         .map(|object| (object.id(), object))
         .filter(|(id, _)| !unusable.contains(id) || memory.objects.contains_key(id))
         .collect();
-    Wanted { state: compiled.state, reports: compiled.services, diagnostics, objects }
+    Wanted { state: compiled.state, reports: compiled.services, diagnostics, objects, remarks }
+}
+
+/// Statuses and errors, with the objects of a cluster that they are about.
+fn remarks(objects: &[Arc<Object>], statuses: Vec<(String, Says)>, diagnostics: &[Diagnostic]) -> Vec<Remark> {
+    let mut about: BTreeMap<String, (Option<Says>, Vec<(&'static str, String)>)> = BTreeMap::new();
+    for (object, says) in statuses {
+        about.entry(object).or_default().0 = Some(says);
+    }
+    for found in errors(diagnostics).filter(|found| cluster::is_origin(&found.origin.file)) {
+        let text = found.to_string();
+        about.entry(found.object.clone()).or_default().1.push((found.code, text));
+    }
+    if about.is_empty() {
+        return Vec::new();
+    }
+    let of_cluster = objects.iter().filter(|object| cluster::is_origin(&object.origin.file));
+    let remarks = of_cluster.filter_map(|object| {
+        let (says, problems) = about.remove(&object.id())?;
+        Some(Remark { object: Arc::clone(object), says, problems })
+    });
+    remarks.collect()
 }
 
 fn sort(diagnostics: &mut Vec<Diagnostic>) {

@@ -19,7 +19,7 @@ use crate::{
     agent::{
         Agent, Ahead, Place,
         handover::{self, HandOverError, Successor},
-        inputs::Inputs,
+        inputs::{self, Inputs},
         kernel::{Kernel, KernelError, pin_remedy},
         lock::{self, Lock, LockError, SocketFile},
         notify::Notifier,
@@ -221,6 +221,7 @@ impl Running {
         let address = metrics.as_ref().and_then(|listener| listener.local_addr().ok());
 
         let mut endless = inputs.wake(&handle, runtime);
+        endless.extend(inputs::tell(settings, &handle, runtime)?);
         let router = api::router(handle.clone());
         let mut tasks = vec![runtime.spawn(api::socket::serve(listener, policy, router, stopped.clone()))];
         if let Some(listener) = metrics {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::{
     dataplane::{self, Attach, Capacity, Hook, IdleTimeouts},
@@ -19,9 +19,12 @@ use crate::{
 };
 
 mod attach;
+mod logs;
 
 use attach::attach_list;
 pub use attach::parse_attach;
+pub use logs::LogFormat;
+use logs::{access_log, log_filter, parse_sample, sample};
 
 /// Where pins are unless the user says otherwise.
 pub const PIN: &str = "/sys/fs/bpf/canary";
@@ -46,6 +49,10 @@ pub struct Options {
     /// Context in that file; implies --kube [default: the current one].
     #[arg(long, value_name = "NAME")]
     pub kube_context: Option<String>,
+    /// Write conditions into the status of routes and Gateways, and Events about errors; of all agents one does, which a Lease in this namespace
+    /// decides [default: nothing is written].
+    #[arg(long, value_name = "NAMESPACE")]
+    pub kube_status: Option<String>,
     /// Attach to an interface, such as `xdp:eth0` or `tc:eth0` (`clsact:eth0` for filters as before Linux 6.6), or to the sockets of a cgroup,
     /// such as `cgroup:/sys/fs/cgroup`, whose processes are connected to endpoints when they connect; may be repeated.
     #[arg(long, value_name = "HOOK:IFACE", value_parser = parse_attach)]
@@ -121,17 +128,6 @@ pub struct Options {
     pub transient_idle_seconds: Option<u32>,
 }
 
-/// Form of the log.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Lines for people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 /// Complete settings of one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -139,6 +135,8 @@ pub struct Settings {
     pub config: Option<PathBuf>,
     /// How to reach the API server whose objects count, too.
     pub cluster: Option<Access>,
+    /// Namespace of the Lease for statuses and Events; `None`: none are written.
+    pub cluster_status: Option<String>,
     /// Interfaces, at least one.
     pub attach: Vec<Attach>,
     /// The kernel's side.
@@ -191,6 +189,9 @@ pub enum SettingsError {
         /// The address.
         address: SocketAddr,
     },
+    /// There is no API server to write to.
+    #[error("--kube-status without --kube: there is no API server to write to")]
+    StatusOfNothing,
     /// Nothing is logged.
     #[error("--access-log-sample without --access-log FILE: there is no access log to take a share of")]
     SampleOfNothing,
@@ -246,6 +247,9 @@ impl Settings {
         if options.config.is_none() && !cluster {
             return Err(SettingsError::NoConfig);
         }
+        if options.kube_status.is_some() && !cluster {
+            return Err(SettingsError::StatusOfNothing);
+        }
         let attach = options.attach;
         if attach.is_empty() {
             return Err(SettingsError::NoAttach);
@@ -264,6 +268,7 @@ impl Settings {
         Ok(Self {
             config: options.config,
             cluster: cluster.then_some(Access { kubeconfig: options.kubeconfig, context: options.kube_context }),
+            cluster_status: options.kube_status,
             attach,
             dataplane: dataplane::Settings {
                 pin: options.pin.unwrap_or_else(|| PIN.into()),
@@ -314,6 +319,7 @@ impl Options {
             kube: self.kube || other.kube,
             kubeconfig: self.kubeconfig.or(other.kubeconfig),
             kube_context: self.kube_context.or(other.kube_context),
+            kube_status: self.kube_status.or(other.kube_status),
             attach: if self.attach.is_empty() { other.attach } else { self.attach },
             pin: self.pin.or(other.pin),
             state: self.state.or(other.state),
@@ -337,26 +343,6 @@ impl Options {
             udp_idle_seconds: self.udp_idle_seconds.or(other.udp_idle_seconds),
             transient_idle_seconds: self.transient_idle_seconds.or(other.transient_idle_seconds),
         }
-    }
-}
-
-fn log_filter<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
-    log::checked(&String::deserialize(from)?).map(Some).map_err(serde::de::Error::custom)
-}
-
-fn parse_sample(text: &str) -> Result<Sample, String> {
-    let ratio: f64 = text.parse().map_err(|_| format!("`{text}` is not a ratio such as 0.01"))?;
-    Sample::try_from(ratio).map_err(|error| error.to_string())
-}
-
-fn sample<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Sample>, D::Error> {
-    Sample::try_from(f64::deserialize(from)?).map(Some).map_err(serde::de::Error::custom)
-}
-
-fn access_log(file: Option<PathBuf>, sample: Option<Sample>) -> Result<Option<access_log::Settings>, SettingsError> {
-    match (file, sample) {
-        (None, Some(_)) => Err(SettingsError::SampleOfNothing),
-        (file, sample) => Ok(file.map(|file| access_log::Settings { file, sample: sample.unwrap_or(Sample::ALL) })),
     }
 }
 

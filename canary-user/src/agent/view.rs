@@ -6,6 +6,7 @@ use crate::{
     compile::ServiceReport,
     dataplane::{Applied, Attached},
     diagnostic::Diagnostic,
+    source::cluster::Remark,
     state::{ServiceId, State},
 };
 
@@ -65,6 +66,8 @@ pub struct View {
     pub applied: Applied,
     /// Interfaces.
     pub attached: Vec<Attached>,
+    /// What is to be said at the API server.
+    pub remarks: Arc<Vec<Remark>>,
     /// Changes of weights.
     pub history: Arc<History>,
 }

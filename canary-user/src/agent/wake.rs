@@ -93,6 +93,12 @@ impl Handle {
         self.view.borrow().clone()
     }
 
+    /// All that is published from now on.
+    #[must_use]
+    pub fn views(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+
     /// Waits until the loop is gone.
     pub async fn closed(&self) {
         let mut view = self.view.clone();

@@ -25,17 +25,14 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use attach::{Attachment, Because};
+pub(crate) use attach::Attachment;
 pub(super) use attach::{World, attach};
-pub(crate) use backends::Unresolved;
 pub(crate) use gateway::{Gateway, GatewayClass, Listener, ListenerProtocol, NamespaceLabels};
 pub(crate) use grants::ReferenceGrant;
 use rules::RouteRule;
 
 /// The API's group.
 pub(crate) const GROUP: &str = "gateway.networking.k8s.io";
-/// Gateways of classes with this controller are canary's.
-pub(crate) const CONTROLLER: &str = "canary.io/gateway-controller";
 
 /// A valid route.
 #[derive(Debug, Clone)]

@@ -16,6 +16,8 @@ use super::{Object, Snapshot};
 
 mod follow;
 mod kinds;
+mod lease;
+mod remarks;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -23,7 +25,11 @@ mod trim;
 
 pub use follow::{Access, ConnectError, Followers};
 use kinds::{KINDS, Kind};
+pub use remarks::{Remark, Says};
 pub use routes::{Route, RouteError, Routes};
+
+/// How canary calls itself where objects name their controller.
+pub(crate) const CONTROLLER: &str = "canary.io/gateway-controller";
 
 /// In front of the resource, in the place of a file: `kubernetes:virtualservices.networking.istio.io`.
 const PLACE: &str = "kubernetes:";

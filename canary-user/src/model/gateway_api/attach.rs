@@ -4,8 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
 };
 
-use serde_json::Value;
-
 use super::{
     super::{
         meta::{Key, Meta},
@@ -31,8 +29,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Attachment {
     pub(crate) route: Meta,
-    /// The parent, as it is written.
-    pub(crate) parent: Value,
+    /// The parent.
+    pub(crate) parent: Parent,
     /// Why the parent does not take the route.
     pub(crate) refused: Option<Because>,
     /// A reference of it that leads nowhere, and what is said about it.
@@ -103,12 +101,10 @@ pub(in crate::model) fn attach(world: &World<'_>) -> Attached {
     routes.sort_by(|a, b| a.age().cmp(&b.age()));
     let routes: Vec<Resolved<'_>> =
         routes.into_iter().map(|route| Resolved::new(route, world.grants, &hosts)).collect();
-    for route in &routes {
-        attached.diagnostics.extend(route.said());
-    }
     let mut by_service: BTreeMap<&Key, Vec<Bound<'_>>> = BTreeMap::new();
     let mut by_gateway: BTreeMap<&Key, Vec<Bound<'_>>> = BTreeMap::new();
     for resolved in &routes {
+        let mut is_own = false;
         for parent in &resolved.route.parents {
             let bound = match &parent.target {
                 Target::Service(key) => world.services.get(key).map(|service| bind_service(resolved, parent, service)),
@@ -118,6 +114,7 @@ pub(in crate::model) fn attach(world: &World<'_>) -> Attached {
                 }
                 Target::Other => continue,
             };
+            is_own = true;
             let bound = bound.unwrap_or(Err(Because::NoMatchingParent));
             let refused = bound.as_ref().err().copied();
             if let Some(because) = refused {
@@ -125,13 +122,17 @@ pub(in crate::model) fn attach(world: &World<'_>) -> Attached {
             }
             let unresolved = resolved.unresolved.first().map(|(_, _, why, said)| (*why, said.clone()));
             let refused = refused.or(resolved.unknown_filter().then_some(Because::UnsupportedValue));
-            let (route, parent_ref) = (resolved.route.meta.clone(), parent.written.clone());
+            let (route, parent_ref) = (resolved.route.meta.clone(), parent.clone());
             attached.attachments.push(Attachment { route, parent: parent_ref, refused, unresolved });
             match &parent.target {
                 Target::Service(key) => by_service.entry(key).or_default().extend(bound.into_iter().flatten()),
                 Target::Gateway(key) => by_gateway.entry(key).or_default().extend(bound.into_iter().flatten()),
                 Target::Other => {}
             }
+        }
+        // Of others' routes others tell.
+        if is_own {
+            attached.diagnostics.extend(resolved.said());
         }
     }
     for (key, bound) in by_service {

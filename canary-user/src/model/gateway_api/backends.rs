@@ -37,7 +37,6 @@ pub(crate) enum Unresolved {
     InvalidKind,
     RefNotPermitted,
     BackendNotFound,
-    UnsupportedProtocol,
 }
 
 impl Unresolved {
@@ -47,7 +46,6 @@ impl Unresolved {
             Self::InvalidKind => "InvalidKind",
             Self::RefNotPermitted => "RefNotPermitted",
             Self::BackendNotFound => "BackendNotFound",
-            Self::UnsupportedProtocol => "UnsupportedProtocol",
         }
     }
 }
@@ -134,7 +132,7 @@ impl Backend {
         let Self { group, kind, key, .. } = self;
         let dot = if group.is_empty() { "" } else { "." };
         match why {
-            Unresolved::InvalidKind | Unresolved::UnsupportedProtocol => (
+            Unresolved::InvalidKind => (
                 format!("`{kind}{dot}{group}` is nothing that canary can lead to: this share fails"),
                 "refer to a Service",
             ),

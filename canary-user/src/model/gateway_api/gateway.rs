@@ -10,9 +10,9 @@ use super::{
         route::read_port,
         selects,
     },
-    CONTROLLER, GROUP, RouteKind,
+    GROUP, RouteKind,
 };
-use crate::source::Object;
+use crate::source::{Object, cluster::CONTROLLER};
 
 /// A valid Gateway, of any class.
 #[derive(Debug, Clone)]

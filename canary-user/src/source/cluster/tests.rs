@@ -130,3 +130,32 @@ async fn changes_are_told_once_and_only_if_they_are_some() {
     holdings.remove(kind("services"), &service("y", 80));
     told("nothing").await;
 }
+
+#[test]
+fn a_status_keeps_what_others_say_and_the_times_of_what_stays() {
+    let condition = |status: &str| json!({"type": "Accepted", "status": status, "reason": "R", "message": "m"});
+    let parent = json!({"kind": "Service", "name": "x"});
+    let entry =
+        |status: &str| json!({"parentRef": parent, "controllerName": CONTROLLER, "conditions": [condition(status)]});
+    let others = json!({"parentRef": {"name": "gw"}, "controllerName": "x.io/other", "conditions": []});
+    let old = json!({"parents": [others], "field": 1});
+    let first = remarks::status(&old, &Says::Parents(vec![entry("True")]), Some(3), "T1");
+    let at = |status: &Value, pointer: &str| status.pointer(pointer).cloned().unwrap();
+    assert_eq!((at(&first, "/parents/0"), at(&first, "/field")), (others.clone(), json!(1)));
+    assert_eq!(at(&first, "/parents/1/conditions/0/lastTransitionTime"), "T1");
+    assert_eq!(at(&first, "/parents/1/conditions/0/observedGeneration"), 3);
+    // Nothing has changed, so there is nothing to write, however late it is.
+    assert_eq!(remarks::status(&first, &Says::Parents(vec![entry("True")]), Some(3), "T2"), first);
+    let changed = remarks::status(&first, &Says::Parents(vec![entry("False")]), Some(4), "T2");
+    assert_eq!(at(&changed, "/parents/1/conditions/0/lastTransitionTime"), "T2");
+    assert_eq!(at(&changed, "/parents").as_array().unwrap().len(), 2);
+    // Taken back.
+    assert_eq!(remarks::status(&changed, &Says::Parents(vec![]), None, "T3"), old);
+
+    let fields = |routes: u8| json!({"conditions": [condition("True")], "listeners": [{"name": "a", "attachedRoutes": routes, "conditions": [condition("True")]}]});
+    let first = remarks::status(&json!({}), &Says::Fields(fields(1)), Some(1), "T1");
+    let second = remarks::status(&first, &Says::Fields(fields(2)), Some(1), "T2");
+    assert_eq!(at(&second, "/listeners/0/attachedRoutes"), 2);
+    assert_eq!(at(&second, "/listeners/0/conditions/0/lastTransitionTime"), "T1");
+    assert_eq!(at(&second, "/conditions/0/lastTransitionTime"), "T1");
+}
