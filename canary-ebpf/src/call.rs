@@ -90,6 +90,27 @@ impl<'a> Call<'a> {
         unsafe { bpf_get_socket_cookie(self.context.as_ptr()) }
     }
 
+    /// Address and port that the socket is connected to, if it is.
+    #[inline(always)]
+    pub(crate) fn connected(&self) -> Option<(Addr, u16)> {
+        // SAFETY: as in `client`.
+        unsafe {
+            let socket = (&raw const (*self.addr()).__bindgen_anon_1.sk).read_volatile();
+            let port_be = (&raw const (*socket).dst_port).read_volatile();
+            if port_be == 0 {
+                return None;
+            }
+            let addr = if self.v6 {
+                let words = &raw const (*socket).dst_ip6;
+                let word = |at: usize| words.cast::<u32>().add(at).read_volatile();
+                [word(0), word(1), word(2), word(3)]
+            } else {
+                mapped((&raw const (*socket).dst_ip4).read_volatile())
+            };
+            Some((addr, port_be))
+        }
+    }
+
     /// The address that the socket is bound to, if it is. One that is not has none before the kernel has looked for a route.
     #[inline(always)]
     pub(crate) fn client(&self) -> Option<Addr> {

@@ -80,10 +80,18 @@ fn connect(call: &Call<'_>) -> i32 {
     call.protocol().map_or(ALLOW, |protocol| end(choose(call, protocol, false)))
 }
 
-/// A datagram from a socket that is not connected: to the same endpoint as the one before.
+/// A datagram with an address: to the same endpoint as the one before, or as the socket is connected to by that address, from
+/// where alone it takes answers.
 #[inline(always)]
 fn send(call: &Call<'_>) -> i32 {
-    let there = key(call, FORTH, UDP, call.peer());
+    let to = call.peer();
+    if let Some((addr_be, port_be)) = call.connected()
+        && let Some(peer) = peer(&key(call, BACK, UDP, (addr_be, port_be)))
+        && (peer.addr_be, peer.port_be) == to
+    {
+        return if call.replace(&addr_be, port_be) { ALLOW } else { DENY };
+    }
+    let there = key(call, FORTH, UDP, to);
     if let Some(peer) = peer(&there)
         && chosen_before(&Maps::<SOCKET>::express(), &peer).is_some()
     {

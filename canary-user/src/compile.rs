@@ -16,6 +16,7 @@ use crate::{
     state::{Family, Frontend, Service, ServiceId, State},
 };
 
+mod addresses;
 mod endpoints;
 mod held;
 mod index;
@@ -167,9 +168,10 @@ impl<'a> Compiler<'a, '_> {
         if !self.has_addresses(backend) {
             return;
         }
+        let answered = addresses::answered(self.index, backend, &mut self.diagnostics);
         for port in backend.ports() {
             for family in [Family::Ipv4, Family::Ipv6] {
-                let addresses = backend.addresses().iter().copied();
+                let addresses = answered.iter().copied();
                 let addresses: Vec<IpAddr> =
                     addresses.filter(|address| endpoints::family_of(*address) == family).collect();
                 if !addresses.is_empty() {
@@ -302,6 +304,8 @@ impl<'a> Compiler<'a, '_> {
         let mut compiled = Compiled::default();
         let mut room = Room::default();
         let mut outcomes: Vec<(ServiceId, Outcome)> = std::mem::take(&mut self.outcomes).into_iter().collect();
+        let built = outcomes.iter_mut().filter_map(|(_, it)| Some((it.result.as_ref().ok()?, &mut it.frontends)));
+        addresses::without_loops(built);
         outcomes.sort_by_key(|(id, _)| !self.last.services.contains_key(id));
         for (id, mut outcome) in outcomes {
             let fits = |service: Service, room: &mut Room| match room.take(&service, outcome.frontends.len()) {

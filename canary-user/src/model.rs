@@ -36,7 +36,7 @@ mod virtual_service;
 pub(crate) use broken::{Broken, Concerns};
 pub(crate) use delegate::Delegated;
 pub(crate) use destination_rule::{DestinationRule, Subset};
-pub(crate) use endpoints::{EndpointSlice, Pod};
+pub(crate) use endpoints::{EndpointSlice, Pod, SliceEndpoint};
 pub(crate) use fields::{IN_KERNEL, unenforced};
 pub(crate) use gateway_api::{
     Attachment, GROUP, Gateway, GatewayClass, GatewayRoute, Listener, ListenerProtocol, RouteKind,

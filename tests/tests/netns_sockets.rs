@@ -96,6 +96,12 @@ for family, address in ((socket.AF_INET, v4), (socket.AF_INET6, v6), (socket.AF_
             datagram.connect((address, port))
             assert datagram.getpeername()[:2] == (address, port), datagram.getpeername()
             datagram.send(b"hello?\n")
+            assert datagram.recvfrom(1000)[1][:2] == (address, port)
+            # By its name or without one, to the one that it is connected to: it takes answers from no other.
+            for _ in range(8):
+                datagram.sendto(b"hello?\n", (address, port))
+                datagram.recvfrom(1000)
+            datagram.sendto(b"hello?\n", (address, port))
         else:
             datagram.sendto(b"hello?\n", (address, port))
         answer, source = datagram.recvfrom(1000)

@@ -53,7 +53,9 @@ pub fn want(snapshot: &Snapshot, memory: &Memory, proxy: &ProxyAddresses) -> Wan
     let mut old = BTreeSet::new();
 
     // A file that is broken says nothing about the objects that it held: they are not deleted, they cannot be read.
-    let broken: BTreeSet<&PathBuf> = errors(&snapshot.diagnostics).map(|found| &found.origin.file).collect();
+    // (A cluster has no files: what it does not hold any more is deleted.)
+    let files = errors(&snapshot.diagnostics).map(|found| &found.origin.file).filter(|file| !cluster::is_origin(file));
+    let broken: BTreeSet<&PathBuf> = files.collect();
     let present: BTreeSet<String> = snapshot.objects.iter().map(|object| object.id()).collect();
     for (id, object) in &memory.objects {
         if broken.contains(&object.origin.file) && !present.contains(id) {
@@ -222,5 +224,27 @@ impl PassError {
             Self::Kernel(_) => "what was in force stays in force; the agent tries again",
             Self::Store(_) => "check the directory of --state, its permissions and the space on its disk",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With `--config` and `--kube` an object that is in both is an error at a place of the cluster, which is no file that
+    /// cannot be read.
+    #[test]
+    fn what_a_cluster_does_not_hold_any_more_is_deleted() {
+        let route = |name: &str| {
+            let text = format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{}}");
+            crate::source::parse(&text, std::path::Path::new("kubernetes:services"))
+        };
+        let (stays, gone) = (route("stays"), route("gone"));
+        let objects = stays.objects.iter().chain(&gone.objects).map(|it| (it.id(), Arc::clone(it))).collect();
+        let memory = Memory { objects, ..Memory::default() };
+        let twice = Snapshot::merge([stays.clone(), stays]);
+        assert!(errors(&twice.diagnostics).next().is_some());
+        let wanted = want(&twice, &memory, &ProxyAddresses::default());
+        assert!(!wanted.objects.contains_key("Service default/gone"), "{:?}", wanted.objects.keys());
     }
 }

@@ -7,7 +7,8 @@ use std::{
 use super::index::{Backend, Index};
 use crate::{
     model::{
-        Address, Backends, EndpointSlice, Key, Labels, Pod, Port, Service, ServiceEntry, Target, Workload, selects,
+        Address, Backends, EndpointSlice, Labels, Pod, Port, Service, ServiceEntry, SliceEndpoint, Target, Workload,
+        selects,
     },
     state::Family,
 };
@@ -46,8 +47,13 @@ pub(super) fn family_of(address: IpAddr) -> Family {
 fn of_service<'a>(index: &Index<'a>, service: &'a Service, port: &Port) -> Vec<Endpoint<'a>> {
     let mut found = Vec::new();
     if let Some(slices) = index.slices(&service.meta.key) {
-        for slice in slices {
-            of_slice(index, service, slice, port, &mut found);
+        let every = service.publish_not_ready;
+        let taking = |endpoint: &SliceEndpoint| every || endpoint.ready && !endpoint.terminating;
+        slices.iter().for_each(|slice| of_slice(index, slice, port, taking, &mut found));
+        if found.is_empty() {
+            // As kube-proxy: who is about to end is better than nobody.
+            let last = |endpoint: &SliceEndpoint| endpoint.serving && endpoint.terminating;
+            slices.iter().for_each(|slice| of_slice(index, slice, port, last, &mut found));
         }
     } else if !service.selector.is_empty() {
         let pods = index.pods(&service.meta.key.namespace, &service.selector);
@@ -61,9 +67,9 @@ fn of_service<'a>(index: &Index<'a>, service: &'a Service, port: &Port) -> Vec<E
 
 fn of_slice<'a>(
     index: &Index<'a>,
-    service: &Service,
     slice: &'a EndpointSlice,
     port: &Port,
+    taking: impl Fn(&SliceEndpoint) -> bool,
     found: &mut Vec<Endpoint<'a>>,
 ) {
     let listed = slice.ports.iter().find(|listed| listed.name == port.name && listed.protocol == port.protocol);
@@ -73,14 +79,14 @@ fn of_slice<'a>(
         (None, Target::Number(number)) => *number,
         (None, Target::Name(_)) => return,
     };
-    for endpoint in &slice.endpoints {
-        if endpoint.terminating || !(endpoint.ready || service.publish_not_ready) {
-            continue;
-        }
+    for endpoint in slice.endpoints.iter().filter(|endpoint| taking(endpoint)) {
         for address in &endpoint.addresses {
-            let pod = endpoint.pod.as_ref().and_then(|key: &Key| index.model.pods().get(key));
+            let pod = match &endpoint.pod {
+                Some(key) => index.model.pods().get(key),
+                None => index.pod_at(*address),
+            };
             // Hosts without Kubernetes have no Pods: there the slice's own labels say which version it holds.
-            let labels = pod.or_else(|| index.pod_at(*address)).map_or(&slice.meta.labels, Pod::labels);
+            let labels = pod.map_or(&slice.meta.labels, Pod::labels);
             found.push(Endpoint { address: SocketAddr::new(*address, number), weight: 1, labels });
         }
     }

@@ -102,7 +102,7 @@ impl<'a> Index<'a> {
             for (label, value) in pod.labels() {
                 index.pods_by_label.entry((&pod.meta.key.namespace, label, value)).or_default().push(pod);
             }
-            if !pod.host_network && !pod.terminating {
+            if !pod.host_network && !pod.terminating && !pod.finished {
                 for address in &pod.addresses {
                     index.pods_by_address.entry(*address).or_insert(pod);
                 }
@@ -142,6 +142,14 @@ impl<'a> Index<'a> {
         let exact = self.entries_by_host.get(host).into_iter().flatten().copied();
         let wild = self.wildcard_entries.iter().filter(|(wild, _)| wild.covers(host)).map(|(_, entry)| *entry);
         exact.chain(wild).find(|entry| entry.export_to.includes(client)).map(Backend::Entry)
+    }
+
+    /// Whose an address is: a Service's, or a node's.
+    pub(super) fn owner_of(&self, address: IpAddr) -> Option<String> {
+        let service = self.model.services().values().find(|service| service.addresses.contains(&address));
+        let pods = || self.model.pods().values().find(|pod| pod.host_network && pod.addresses.contains(&address));
+        let service = service.map(|service| format!("an address of {}", service.meta.id()));
+        service.or_else(|| pods().map(|_| "the address of a node".to_owned()))
     }
 
     /// The slices of a Service; `None` when there is none at all.

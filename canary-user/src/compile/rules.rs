@@ -297,6 +297,7 @@ fn workloads(scope: &Scope<'_, '_>, source: &SourceMatch) -> Who {
     let pods = scope.index.model.pods().values().filter(|pod| {
         // A node's address would stand for everything on the node.
         !pod.host_network
+            && !pod.finished
             && source.namespace.as_ref().is_none_or(|namespace| *namespace == pod.meta.key.namespace)
             && crate::model::selects(&source.labels, pod.labels())
     });

@@ -8,6 +8,7 @@ use crate::{
     state::{Service, State},
 };
 
+mod addresses;
 mod conformance;
 mod delegates;
 mod endpoints;

@@ -10,8 +10,8 @@ use super::attach::other;
 
 /// All of them, after `canary_`. Those that choose come last: there is no moment at which a process gets an endpoint that
 /// the others do not know.
-const PROGRAMS: [&str; 9] =
-    ["sockops", "recvmsg4", "recvmsg6", "getpeername4", "getpeername6", "sendmsg4", "sendmsg6", "connect4", "connect6"];
+const PROGRAMS: [&str; 8] =
+    ["recvmsg4", "recvmsg6", "getpeername4", "getpeername6", "sendmsg4", "sendmsg6", "connect4", "connect6"];
 /// Tells the proxy where connections were meant to go. Every TCP socket of the cgroup pays for it, proxied or not.
 const FOR_PROXY: &str = "sockops";
 /// Behind the name of a pin that is not in its place yet.

@@ -28,6 +28,8 @@ pub(crate) struct EndpointSlice {
 pub(crate) struct SliceEndpoint {
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) ready: bool,
+    /// It answers, though it may be about to end.
+    pub(crate) serving: bool,
     pub(crate) terminating: bool,
     /// The Pod behind it, if it says so.
     pub(crate) pod: Option<Key>,
@@ -82,7 +84,8 @@ impl EndpointSlice {
             let terminating = endpoint.conditions.terminating.unwrap_or(false);
             // Absent means ready, says the API; absent `ready` of an endpoint that does not serve means it is not.
             let ready = endpoint.conditions.ready.unwrap_or(endpoint.conditions.serving.unwrap_or(true));
-            endpoints.push(SliceEndpoint { addresses, ready, terminating, pod });
+            let serving = endpoint.conditions.serving.unwrap_or(ready);
+            endpoints.push(SliceEndpoint { addresses, ready, serving, terminating, pod });
         }
         let mut ports = Vec::with_capacity(raw.ports.len());
         for (index, port) in raw.ports.into_iter().enumerate() {
@@ -107,6 +110,8 @@ pub(crate) struct Pod {
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) ready: bool,
     pub(crate) terminating: bool,
+    /// It has ended: its address may be another's by now.
+    pub(crate) finished: bool,
     /// Its addresses are the node's: they do not name it.
     pub(crate) host_network: bool,
     /// Named container ports.
@@ -148,6 +153,7 @@ impl Pod {
             addresses,
             ready,
             terminating: raw.metadata.deletion_timestamp.is_some(),
+            finished: matches!(raw.status.phase.as_deref(), Some("Succeeded" | "Failed")),
             host_network: raw.spec.host_network,
             ports,
         })

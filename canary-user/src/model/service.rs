@@ -134,6 +134,11 @@ impl Service {
             let cluster_ips = at("spec.clusterIPs", &spec.cluster_ips);
             let external = at("spec.externalIPs", &spec.external_ips);
             let ingress = raw.status.load_balancer.ingress.iter().enumerate().filter_map(|(index, ingress)| {
+                // Some balancers must see the connection themselves; and what keeps clients out must not be passed by.
+                let direct = ingress.ip_mode.as_deref().is_none_or(|mode| mode == "VIP");
+                if !direct || !spec.load_balancer_source_ranges.is_empty() {
+                    return None;
+                }
                 Some((format!("status.loadBalancer.ingress[{index}].ip"), ingress.ip.as_ref()?))
             });
             for (field, text) in cluster_ip.chain(cluster_ips).chain(external).chain(ingress) {

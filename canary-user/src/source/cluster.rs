@@ -36,9 +36,10 @@ const PLACE: &str = "kubernetes:";
 /// A burst of changes is told of when nothing has happened for so long, or after [`BURST_MAX`].
 const QUIET: Duration = Duration::from_millis(10);
 const BURST_MAX: Duration = Duration::from_millis(200);
-/// An API server that was silent and has not failed again for so long, which is more than the watcher waits at most, works:
+/// An API server that was silent and has not failed again for so long, which is more than the watcher waits at most (a minute,
+/// and half a one until a connection fails), works:
 /// a watch that goes on where it was says nothing until something happens.
-const TROUBLED: Duration = Duration::from_secs(75);
+const TROUBLED: Duration = Duration::from_secs(100);
 /// Objects of a resource that the API server says it does not have are believed to be gone after this time: while one
 /// starts, it may not know yet what it has.
 const ABSENT_AFTER: Duration = Duration::from_secs(10);
@@ -216,6 +217,11 @@ impl Holdings {
 
     /// The API server says that it has no such resource.
     pub(super) fn absent(&self, kind: &Kind) {
+        // Where not even Services are to be had, this is not the API server's answer.
+        let services = self.lock().get("services").is_some_and(|held| held.trouble.is_some());
+        if services {
+            return self.trouble(kind, "it is not found, and Services neither".into());
+        }
         self.change(kind, |held| {
             held.trouble = None;
             let since = *held.absent_since.get_or_insert_with(Instant::now);

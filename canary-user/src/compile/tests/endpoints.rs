@@ -57,7 +57,26 @@ fn slices_come_before_pods_and_say_who_is_ready() {
         ("absent conditions mean ready", "{addresses: [10.0.1.1]}", "10.0.1.1:8080"),
         ("ready", "{addresses: [10.0.1.1], conditions: {ready: true}}", "10.0.1.1:8080"),
         ("not ready", "{addresses: [10.0.1.1], conditions: {ready: false}}", ""),
-        ("terminating", "{addresses: [10.0.1.1], conditions: {ready: true, serving: true, terminating: true}}", ""),
+        (
+            "terminating, beside one that is not",
+            "{addresses: [10.0.1.1], conditions: {ready: false, serving: true, terminating: true}}, {addresses: [10.0.1.2]}",
+            "10.0.1.2:8080",
+        ),
+        (
+            "terminating, and nobody else",
+            "{addresses: [10.0.1.1], conditions: {ready: false, serving: true, terminating: true}}",
+            "10.0.1.1:8080",
+        ),
+        (
+            "terminating, and it does not answer",
+            "{addresses: [10.0.1.1], conditions: {ready: false, serving: false, terminating: true}}",
+            "",
+        ),
+        (
+            "a Pod that is not known yet, at the address of another one",
+            "{addresses: [10.0.1.1], targetRef: {kind: Pod, name: new}}",
+            "",
+        ),
         ("null conditions", "{addresses: [10.0.1.1], conditions: {ready: null}}", "10.0.1.1:8080"),
         (
             "the Pod it names",
@@ -262,4 +281,19 @@ spec:
     let compiled = compiled(&[world]);
     assert_eq!(summary(&compiled.state), "default/db.example.com:5432/tcp tcp[0]{new:1 old:99}");
     assert_eq!(endpoints_of(&compiled, "new"), "10.6.0.2:5432");
+}
+
+#[test]
+fn who_publishes_what_is_not_ready_publishes_what_is_ending() {
+    let service = super::REVIEWS.replace("selector:", "publishNotReadyAddresses: true\n  selector:");
+    let endpoints = "[{addresses: [10.0.1.1], conditions: {ready: true, serving: false, terminating: true}}, {addresses: [10.0.1.2]}]";
+    let compiled = compiled(&[&service, &slice("a", "", endpoints)]);
+    assert_eq!(endpoints_of(&compiled, "default"), "10.0.1.1:8080 10.0.1.2:8080");
+}
+
+#[test]
+fn the_address_of_a_pod_that_has_ended_is_nobodys() {
+    let done = pod("reviews", "v2", "10.0.1.1").replace("status: {", "status: {phase: Succeeded, ");
+    let compiled = compiled(&[super::REVIEWS, &done, &slice("a", "", "[{addresses: [10.0.1.1]}]"), &route(SPLIT)]);
+    assert_eq!(endpoints_of(&compiled, "v2"), "");
 }

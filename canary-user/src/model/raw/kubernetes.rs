@@ -22,6 +22,7 @@ pub(in crate::model) struct ServiceSpec {
     pub(in crate::model) cluster_ips: Vec<String>,
     #[serde(rename = "externalIPs")]
     pub(in crate::model) external_ips: Vec<String>,
+    pub(in crate::model) load_balancer_source_ranges: Vec<String>,
     pub(in crate::model) selector: Labels,
     pub(in crate::model) ports: Vec<ServicePort>,
     pub(in crate::model) publish_not_ready_addresses: bool,
@@ -50,9 +51,10 @@ pub(in crate::model) struct LoadBalancer {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub(in crate::model) struct Ingress {
     pub(in crate::model) ip: Option<String>,
+    pub(in crate::model) ip_mode: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

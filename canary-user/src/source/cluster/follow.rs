@@ -19,6 +19,11 @@ use super::{Cluster, Holdings, KINDS, Kind, Object, trim::trim};
 /// Time until a resource that the API server does not have is asked for again.
 const ABSENT_RETRY: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// A watch is renewed after so many seconds.
+const WATCH_SECONDS: u32 = 180;
+/// An answer that does not go on for so long comes from a server that is gone: longer than any watch may be silent.
+const SILENCE: std::time::Duration = std::time::Duration::from_secs(WATCH_SECONDS as u64 + 15);
+
 /// How to reach an API server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
@@ -57,7 +62,7 @@ impl Access {
         let (holdings, cluster) = Holdings::new();
         let mut tasks = JoinSet::new();
         for kind in KINDS {
-            tasks.spawn(follow(client.clone(), kind, holdings.clone()));
+            tasks.spawn(keep_following(client.clone(), kind, holdings.clone()));
         }
         Ok((cluster, Followers { _tasks: tasks }))
     }
@@ -65,14 +70,18 @@ impl Access {
     pub(super) async fn config(&self) -> Result<Config, ConnectError> {
         let failed = |source| ConnectError::Kubeconfig { path: self.kubeconfig.clone(), source: Box::new(source) };
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        match (&self.kubeconfig, &self.context) {
+        let mut config = match (&self.kubeconfig, &self.context) {
             (Some(path), _) => {
                 let file = Kubeconfig::read_from(path).map_err(failed)?;
                 Config::from_custom_kubeconfig(file, &options).await.map_err(failed)
             }
             (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(failed),
             (None, None) => Config::infer().await.map_err(|error| ConnectError::Nowhere(error.into())),
-        }
+        }?;
+        // Without these a request to a server that is gone waits for ever.
+        config.read_timeout = Some(SILENCE);
+        config.reset_reader_on_write = true;
+        Ok(config)
     }
 }
 
@@ -88,6 +97,20 @@ enum Anew {
     Absent,
     /// The server has forgotten the version to go on from.
     Forgotten,
+}
+
+/// Follows one kind for ever, whatever happens to whoever does.
+async fn keep_following(client: Client, kind: &'static Kind, holdings: Holdings) {
+    loop {
+        // Ends with this task, unlike one that is spawned by itself.
+        let mut one = JoinSet::new();
+        one.spawn(follow(client.clone(), kind, holdings.clone()));
+        if let Some(Err(error)) = one.join_next().await {
+            tracing::error!(resource = kind.resource(), %error, "following it ended; it begins anew");
+            holdings.trouble(kind, error.to_string());
+        }
+        tokio::time::sleep(ABSENT_RETRY).await;
+    }
 }
 
 /// Follows one kind for ever.
@@ -107,7 +130,7 @@ async fn follow(client: Client, kind: &'static Kind, holdings: Holdings) {
 
 async fn follow_version(client: &Client, kind: &'static Kind, version: &str, holdings: &Holdings) -> Anew {
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource(kind, version));
-    let mut events = watcher::watcher(api, watcher::Config::default()).default_backoff().boxed();
+    let mut events = watcher::watcher(api, watcher::Config::default().timeout(WATCH_SECONDS)).default_backoff().boxed();
     let kept = |object: DynamicObject| kept(kind, version, &object);
     let mut listed = Vec::new();
     while let Some(event) = events.next().await {
@@ -126,7 +149,7 @@ async fn follow_version(client: &Client, kind: &'static Kind, version: &str, hol
                 }
             }
             Err(error) => match code(&error) {
-                Some(404) => return Anew::Absent,
+                Some(404) if !kind.is_everywhere() => return Anew::Absent,
                 // Told by the status of the answer, not within the stream, which the library does not look for.
                 Some(410) if matches!(error, watcher::Error::WatchStartFailed(_)) => return Anew::Forgotten,
                 Some(410) => {}

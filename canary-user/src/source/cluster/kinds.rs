@@ -17,6 +17,11 @@ pub(crate) struct Kind {
 }
 
 impl Kind {
+    /// Every API server has it, so one that says otherwise is none: a balancer before it, perhaps.
+    pub(crate) fn is_everywhere(&self) -> bool {
+        self.group.is_empty() || self.group == "discovery.k8s.io"
+    }
+
     /// As `kubectl` names it: `virtualservices.networking.istio.io`.
     pub(crate) fn resource(&self) -> String {
         if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
@@ -45,6 +50,8 @@ pub(crate) const KINDS: &[Kind] = &[
             "spec.externalIPs",
             "spec.externalName",
             "spec.internalTrafficPolicy",
+            "spec.loadBalancerSourceRanges",
+            "spec.trafficDistribution",
             "spec.externalTrafficPolicy",
             "spec.sessionAffinity",
             "spec.sessionAffinityConfig",
@@ -57,6 +64,7 @@ pub(crate) const KINDS: &[Kind] = &[
             "spec.ports[].appProtocol",
             "spec.ports[].nodePort",
             "status.loadBalancer.ingress[].ip",
+            "status.loadBalancer.ingress[].ipMode",
         ],
     },
     Kind {

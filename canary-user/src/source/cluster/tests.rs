@@ -159,3 +159,29 @@ fn a_status_keeps_what_others_say_and_the_times_of_what_stays() {
     assert_eq!(at(&second, "/listeners/0/conditions/0/lastTransitionTime"), "T1");
     assert_eq!(at(&second, "/conditions/0/lastTransitionTime"), "T1");
 }
+
+#[test]
+fn where_services_are_not_to_be_had_nothing_is_absent() {
+    let (holdings, cluster) = listed();
+    let route = object("virtualservices", json!({"metadata": {"name": "r", "namespace": "a"}, "spec": {}}));
+    holdings.put(kind("virtualservices"), route);
+    holdings.trouble(kind("services"), "404 page not found".into());
+    holdings.lock().get_mut("virtualservices").unwrap().absent_since = Instant::now().checked_sub(ABSENT_AFTER);
+    holdings.absent(kind("virtualservices"));
+    assert_eq!(cluster.read().unwrap().objects.len(), 1);
+    assert_eq!(cluster.troubles().len(), 2);
+}
+
+/// What is reported when it is not done must not be cut off before.
+#[test]
+fn what_is_reported_is_kept() {
+    for field in [
+        "externalTrafficPolicy",
+        "internalTrafficPolicy",
+        "loadBalancerSourceRanges",
+        "sessionAffinity",
+        "trafficDistribution",
+    ] {
+        assert!(kind("services").keep.contains(&format!("spec.{field}").as_str()), "{field}");
+    }
+}

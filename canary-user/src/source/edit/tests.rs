@@ -161,7 +161,7 @@ fn what_is_refused_and_what_it_says() {
             "unknown",
             two,
             &[("v1", 1), ("v2", 1), ("v3", 1)],
-            "rule `http[0]` has no version `v3` — did you mean `v1`? its versions are v1, v2; add a destination to the VirtualService to have another",
+            "rule `http[0]` has no version `v3` — did you mean `v1`? its versions are v1, v2; add a destination to the rule to have another",
         ),
         ("twice", two, &[("v1", 1), ("v2", 1), ("v1", 2)], "version `v1` is given two weights"),
         (
@@ -187,7 +187,7 @@ fn what_is_refused_and_what_it_says() {
             "same name",
             "  http:\n  - route:\n    - destination: {host: a, subset: v1}\n    - destination: {host: b, subset: v1}\n",
             &[("v1", 1)],
-            "rule `http[0]` has no version `v1` — its versions are v1@a.default.svc.cluster.local, v1@b.default.svc.cluster.local; add a destination to the VirtualService to have another",
+            "rule `http[0]` has no version `v1` — its versions are v1@a.default.svc.cluster.local, v1@b.default.svc.cluster.local; add a destination to the rule to have another",
         ),
         (
             "no host",
@@ -242,7 +242,10 @@ fn other_texts_and_kinds_are_refused() {
     assert_eq!(error, "VirtualService elsewhere/reviews is not in this text (any more) — read it again");
     other.kind = "Pod".to_owned();
     let error = set_weights(&text, &other, None, &weights(&[("a", 1)])).unwrap_err().to_string();
-    assert_eq!(error, "Pod elsewhere/reviews is not a VirtualService, so it has no weights to set");
+    assert_eq!(
+        error,
+        "Pod elsewhere/reviews is neither a VirtualService nor a route of the Gateway API, so it has no weights to set"
+    );
 }
 
 /// One route entry in some style; `None` writes no weight.

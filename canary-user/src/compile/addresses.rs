@@ -1,0 +1,73 @@
+//! Which addresses are answered at: not those that are somebody else's, and none that would lead a connection to itself.
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
+
+use super::index::{Backend, Index};
+use crate::{
+    diagnostic::{Diagnostic, Severity},
+    model::{ExportTo, ServiceEntry},
+    state::{Frontend, Protocol, Service},
+};
+
+/// The virtual addresses of a service. In a cluster an address in a ServiceEntry is only words: whoever may write one must
+/// not take over what belongs to others, on every node.
+pub(super) fn answered(index: &Index<'_>, backend: Backend<'_>, diagnostics: &mut Vec<Diagnostic>) -> Vec<IpAddr> {
+    let all = backend.addresses();
+    let Backend::Entry(entry) = backend else { return all.to_vec() };
+    if !entry.meta.in_cluster() || entry.is_gateway() {
+        return all.to_vec();
+    }
+    let mut note = |field: String, message: String, remedy: &str| {
+        diagnostics.push(entry.meta.diagnostic(Severity::Error, "CAN0312", field, message, remedy));
+    };
+    if entry.export_to != ExportTo::Public && !all.is_empty() {
+        let message = "it is not exported to every namespace, and canary answers everybody on a node: it is left alone";
+        note("spec.exportTo".into(), message.into(), "export it to `*`, or write no `addresses`");
+        return Vec::new();
+    }
+    let own = |address: &IpAddr| match owner(index, *address) {
+        None => true,
+        Some(owner) => {
+            let message = format!("{address} is {owner}: no ServiceEntry can have it");
+            note("spec.addresses".into(), message, "choose an address that nobody has");
+            false
+        }
+    };
+    all.iter().copied().filter(own).collect()
+}
+
+/// Whose an address is already.
+fn owner(index: &Index<'_>, address: IpAddr) -> Option<String> {
+    let special = match address {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
+    };
+    if special || address.is_multicast() {
+        return Some("an address of the host's own".into());
+    }
+    index.owner_of(address)
+}
+
+/// Takes away addresses of services that the proxy follows at which the proxy itself would ask: its own connections go the
+/// way of everybody's, and would come back to it for ever. Clients that address these reach who is there without canary.
+pub(super) fn without_loops<'s>(services: impl Iterator<Item = (&'s Service, &'s mut Vec<Frontend>)>) {
+    let mut services: Vec<_> = services.filter(|(service, _)| service.is_proxied()).collect();
+    let endpoints: BTreeSet<SocketAddr> = services
+        .iter()
+        .flat_map(|(service, _)| service.versions.iter())
+        .filter(|(name, _)| *name != super::PROXY_VERSION)
+        .flat_map(|(_, version)| version.endpoints.keys().copied())
+        .collect();
+    for (_, frontends) in &mut services {
+        frontends.retain(|it| it.protocol != Protocol::Tcp || !endpoints.contains(&SocketAddr::new(it.addr, it.port)));
+    }
+}
+
+impl ServiceEntry {
+    /// Whether it stands for a Gateway, whose addresses whoever runs the cluster gives.
+    fn is_gateway(&self) -> bool {
+        self.meta.is_kind("Gateway")
+    }
+}
