@@ -139,9 +139,9 @@ pub fn compile(model: &Model, last: &State, proxy: &ProxyAddresses) -> Compiled 
     compiler.broken_services();
     compiler.routes_without_service();
     compiler.uses.report(model.destination_rules().iter(), &mut compiler.diagnostics);
-    let mut compiled = compiler.finish();
-    compiled.statuses = statuses::statuses(model, &compiled.services);
-    compiled
+    let mut done = compiler.finish();
+    done.statuses = statuses::statuses(model, &done.services);
+    done
 }
 
 struct Compiler<'a, 'i> {

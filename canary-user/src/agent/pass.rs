@@ -110,7 +110,8 @@ pub fn want(snapshot: &Snapshot, memory: &Memory, proxy: &ProxyAddresses) -> Wan
 
 /// Statuses and errors, with the objects of a cluster that they are about.
 fn remarks(objects: &[Arc<Object>], statuses: Vec<(String, Says)>, diagnostics: &[Diagnostic]) -> Vec<Remark> {
-    let mut about: BTreeMap<String, (Option<Says>, Vec<(&'static str, String)>)> = BTreeMap::new();
+    type About = (Option<Says>, Vec<(&'static str, String)>);
+    let mut about: BTreeMap<String, About> = BTreeMap::new();
     for (object, says) in statuses {
         about.entry(object).or_default().0 = Some(says);
     }

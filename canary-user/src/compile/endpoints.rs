@@ -49,11 +49,15 @@ fn of_service<'a>(index: &Index<'a>, service: &'a Service, port: &Port) -> Vec<E
     if let Some(slices) = index.slices(&service.meta.key) {
         let every = service.publish_not_ready;
         let taking = |endpoint: &SliceEndpoint| every || endpoint.ready && !endpoint.terminating;
-        slices.iter().for_each(|slice| of_slice(index, slice, port, taking, &mut found));
+        for slice in slices {
+            of_slice(index, slice, port, taking, &mut found);
+        }
         if found.is_empty() {
             // As kube-proxy: who is about to end is better than nobody.
             let last = |endpoint: &SliceEndpoint| endpoint.serving && endpoint.terminating;
-            slices.iter().for_each(|slice| of_slice(index, slice, port, last, &mut found));
+            for slice in slices {
+                of_slice(index, slice, port, last, &mut found);
+            }
         }
     } else if !service.selector.is_empty() {
         let pods = index.pods(&service.meta.key.namespace, &service.selector);

@@ -276,13 +276,10 @@ fn resolve<'a>(resolver: &mut Resolver<'a, '_>, candidates: &[Candidate<'a>]) ->
     let mut all = Vec::with_capacity(candidates.len());
     for candidate in candidates {
         let mut shares = Vec::new();
+        let all_of_it = |version| Share { version, weight: 1, field: String::new(), refused: false };
         match candidate.goal {
-            Goal::Service => {
-                shares.push(Share { version: resolver.own(), weight: 1, field: String::new(), refused: false })
-            }
-            Goal::Nowhere => {
-                shares.push(Share { version: resolver.nowhere(), weight: 1, field: String::new(), refused: false })
-            }
+            Goal::Service => shares.push(all_of_it(resolver.own())),
+            Goal::Nowhere => shares.push(all_of_it(resolver.nowhere())),
             Goal::Answer => {}
             Goal::Route(route) => {
                 for (index, (destination, weight)) in route.destinations().enumerate() {

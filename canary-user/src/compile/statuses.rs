@@ -73,7 +73,7 @@ fn programmed(of: &Attachment, services: &BTreeMap<ServiceId, ServiceReport>) ->
 }
 
 fn gateway(model: &Model, of: &Gateway) -> (String, Says) {
-    let addressed = if of.addresses.is_empty() {
+    let programmed = if of.addresses.is_empty() {
         condition("Programmed", Err("AddressNotAssigned"), "`spec.addresses` has no IP address to answer at")
     } else {
         condition("Programmed", Ok("Programmed"), "canary answers at its addresses")
@@ -82,7 +82,7 @@ fn gateway(model: &Model, of: &Gateway) -> (String, Says) {
     let addresses: Vec<Value> =
         of.addresses.iter().map(|address| json!({"type": "IPAddress", "value": address.to_string()})).collect();
     let listeners: Vec<Value> = of.listeners.iter().map(|it| listener(model, of, it)).collect();
-    let says = json!({"addresses": addresses, "conditions": [accepted, addressed], "listeners": listeners});
+    let says = json!({"addresses": addresses, "conditions": [accepted, programmed], "listeners": listeners});
     (of.meta.id(), Says::Fields(says))
 }
 

@@ -104,6 +104,7 @@ impl EndpointSlice {
 
 /// A valid Pod.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "a Pod may be all of these at once, and the API says each by itself")]
 pub(crate) struct Pod {
     pub(crate) meta: Meta,
     /// Both families.

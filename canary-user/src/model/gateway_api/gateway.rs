@@ -100,7 +100,7 @@ impl Gateway {
         let raw: raw::Resource<raw::Gateway> = raw::read(&object.body).map_err(|invalid| vec![invalid])?;
         let mut faults = Faults::default();
         let spec = raw.spec.unwrap_or_default();
-        let class = spec.gateway_class_name.unwrap_or_default();
+        let class = spec.class_name.unwrap_or_default();
         if class.is_empty() {
             faults.push("spec.gatewayClassName", Problem::Missing);
         }
@@ -127,13 +127,8 @@ impl Listener {
         if name.is_empty() {
             faults.push(format!("{path}.name"), Problem::Missing);
         }
-        let port = match raw.port {
-            Some(port) => faults.take(&format!("{path}.port"), read_port(port))?,
-            None => {
-                faults.push(format!("{path}.port"), Problem::Missing);
-                return None;
-            }
-        };
+        let port = raw.port.ok_or(Problem::Missing).and_then(read_port);
+        let port = faults.take(&format!("{path}.port"), port)?;
         let hostname = raw.hostname.filter(|host| !host.is_empty());
         let hostname = hostname.and_then(|host| faults.take(&format!("{path}.hostname"), Host::literal(&host)));
         let passes = raw.tls.and_then(|tls| tls.mode).as_deref() == Some("Passthrough");

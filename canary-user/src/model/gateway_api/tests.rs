@@ -2,7 +2,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use super::super::{HttpAction, HttpRule, Model, VirtualService, testing};
-use crate::state::{RequestMatch, Text};
+use crate::state::{HeaderChanges, RequestMatch, Text};
 
 const CASES: [&str; 6] =
     ["empty-backend-refs", "http", "reference-policy-service", "route-precedence", "tcp", "weighted"];
@@ -31,7 +31,7 @@ fn input(name: &str) -> Model {
     model
 }
 
-/// The VirtualServices that Istio makes of it.
+/// The `VirtualServices` that Istio makes of it.
 fn golden(name: &str) -> Model {
     let text = file(&format!("{name}.yaml.golden"));
     // Not in the public API: what a reference that is not allowed becomes, and a redirect's prefix.
@@ -109,7 +109,7 @@ fn text(rule: &HttpRule, request: &RequestMatch) -> String {
         HttpAction::Route { route, headers, rewrite } => {
             let uri = rewrite.uri.as_deref().map(|uri| uri.trim_end_matches('/'));
             let parts = rewrite.uri_regex.as_ref().map(|it| (&it.pattern, &it.rewrite));
-            let headers: Vec<_> = headers.iter().filter(|it| **it != Default::default()).collect();
+            let headers: Vec<_> = headers.iter().filter(|it| **it != HeaderChanges::default()).collect();
             format!("{} {headers:?} {uri:?} {parts:?} {:?}", destinations(route.destinations()), rewrite.authority)
         }
         HttpAction::Redirect(to) => {

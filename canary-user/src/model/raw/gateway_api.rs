@@ -182,7 +182,8 @@ pub(in crate::model) struct BackendRef {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::model) struct Gateway {
-    pub(in crate::model) gateway_class_name: Option<String>,
+    #[serde(rename = "gatewayClassName")]
+    pub(in crate::model) class_name: Option<String>,
     pub(in crate::model) addresses: Vec<GatewayAddress>,
     pub(in crate::model) listeners: Vec<Listener>,
 }
