@@ -3,7 +3,7 @@
 //! Parse, don't validate: [`Model::read`] turns raw shapes into types whose constructors hold the invariants. What is
 //! invalid becomes diagnostics and a note of whom it concerns, so that their last good state stays in force.
 //! Pure: no I/O, no clock, no randomness.
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     diagnostic::{Diagnostic, Severity},
@@ -18,6 +18,7 @@ mod fields;
 mod gateway_api;
 mod meta;
 mod names;
+mod native;
 mod problem;
 mod raw;
 mod request;
@@ -65,9 +66,9 @@ pub struct Model {
     /// Oldest first.
     service_entries: Vec<ServiceEntry>,
     workload_entries: BTreeMap<Key, WorkloadEntry>,
-    services: BTreeMap<Key, Service>,
-    slices: BTreeMap<Key, EndpointSlice>,
-    pods: BTreeMap<Key, Pod>,
+    services: BTreeMap<Key, Arc<Service>>,
+    slices: BTreeMap<Key, Arc<EndpointSlice>>,
+    pods: BTreeMap<Key, Arc<Pod>>,
     policies: BTreeMap<Key, RoutePolicy>,
     broken: Vec<Broken>,
     gateway_routes: Vec<GatewayRoute>,
@@ -94,6 +95,10 @@ impl Model {
                 diagnostics.push(skipped(object));
                 continue;
             };
+            if kind.is_native() {
+                model.take_native(kind, object, &mut diagnostics);
+                continue;
+            }
             let mut faults = strict::unknown(object);
             // Whoever has fields that are none is read all the same, for what else there is to say.
             let taken = if faults.is_empty() { model.take(kind, object) } else { Self::default().take(kind, object) };
@@ -150,17 +155,7 @@ impl Model {
             ReadKind::WorkloadEntry => {
                 self.workload_entries.insert(key, WorkloadEntry::read(object)?);
             }
-            ReadKind::Service => {
-                self.services.insert(key, Service::read(object)?);
-            }
-            ReadKind::EndpointSlice => {
-                if let Some(slice) = EndpointSlice::read(object)? {
-                    self.slices.insert(key, slice);
-                }
-            }
-            ReadKind::Pod => {
-                self.pods.insert(key, Pod::read(object)?);
-            }
+            ReadKind::Service | ReadKind::EndpointSlice | ReadKind::Pod => {}
             ReadKind::RoutePolicy => {
                 self.policies.insert(key, RoutePolicy::read(object)?);
             }
@@ -196,17 +191,17 @@ impl Model {
     }
 
     /// Services by name.
-    pub(crate) fn services(&self) -> &BTreeMap<Key, Service> {
+    pub(crate) fn services(&self) -> &BTreeMap<Key, Arc<Service>> {
         &self.services
     }
 
     /// `EndpointSlices` by name.
     pub(crate) fn slices(&self) -> impl Iterator<Item = &EndpointSlice> {
-        self.slices.values()
+        self.slices.values().map(|slice| &**slice)
     }
 
     /// Pods by name.
-    pub(crate) fn pods(&self) -> &BTreeMap<Key, Pod> {
+    pub(crate) fn pods(&self) -> &BTreeMap<Key, Arc<Pod>> {
         &self.pods
     }
 
@@ -271,6 +266,11 @@ enum ReadKind {
 }
 
 impl ReadKind {
+    /// Of Kubernetes itself: there are very many.
+    const fn is_native(self) -> bool {
+        matches!(self, Self::Service | Self::EndpointSlice | Self::Pod)
+    }
+
     fn of(object: &Object) -> Option<Self> {
         let istio = matches!(
             object.api_version.as_str(),

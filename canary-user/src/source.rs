@@ -5,10 +5,12 @@ use std::{
     sync::Arc,
 };
 
+pub use self::compact::Compact;
 use self::yaml::{Node, Problem};
 use crate::diagnostic::{Diagnostic, Origin, Severity};
 
 pub mod cluster;
+mod compact;
 pub mod directory;
 pub mod edit;
 
@@ -57,6 +59,8 @@ pub struct Object {
     pub origin: Origin,
     /// Line (1-based, in the file) of every field, by its path: `spec.http[0].route[1].weight`.
     pub lines: BTreeMap<String, u32>,
+    /// The body of one of very many, and what was made of it.
+    pub compact: Compact,
 }
 
 impl Object {

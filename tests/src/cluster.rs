@@ -121,9 +121,15 @@ pub fn sockets(endpoints: &[Endpoint]) -> Vec<SocketAddr> {
 /// A Service as the API server returns one, defaults included.
 #[must_use]
 pub fn service(name: &str, selector: &Value, addresses: &[String]) -> Value {
+    service_of("default", name, selector, addresses)
+}
+
+/// The same in any namespace.
+#[must_use]
+pub fn service_of(namespace: &str, name: &str, selector: &Value, addresses: &[String]) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": name, "namespace": "default", "managedFields": [{"manager": "kubectl", "operation": "Apply"}],
+        "metadata": {"name": name, "namespace": namespace, "managedFields": [{"manager": "kubectl", "operation": "Apply"}],
             "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}},
         "spec": {
             "type": "ClusterIP", "clusterIP": addresses.first(), "clusterIPs": addresses, "selector": selector,

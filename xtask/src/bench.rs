@@ -46,6 +46,15 @@ enum What {
         #[arg(long, default_value_t = 15)]
         rounds: u32,
     },
+    /// Memory of an agent that follows a large cluster, and what each change costs it
+    Kube {
+        /// Services, with ten endpoints each; a tenth of them has routes
+        #[arg(long, default_value_t = 5_000)]
+        services: u32,
+        /// Pods
+        #[arg(long, default_value_t = 10_000)]
+        pods: u32,
+    },
 }
 
 /// One program in one case: what a packet costs net of the harness (`r0`), and beside `r2` in the same round.
@@ -62,6 +71,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     match &options.what {
         Some(What::Http(options)) => return http::run(options),
         Some(What::Connect { rounds }) => return connect(*rounds),
+        Some(What::Kube { services, pods }) => return kube(*services, *pods),
         None => {}
     }
     let environment = setup::run()?;
@@ -109,6 +119,16 @@ fn connect(rounds: u32) -> Result<()> {
     let mut connects = environment.command(&release.join("connects").to_string_lossy());
     connects.args(["--rounds", &rounds.to_string()]);
     process::run_for_results(&mut connects)
+}
+
+/// Measures what a large cluster costs an agent.
+fn kube(services: u32, pods: u32) -> Result<()> {
+    let environment = setup::run()?;
+    let release =
+        setup::build(&environment, "canary and the cluster (release)", &["-p", "canary-user", "--bins", "--release"])?;
+    let mut clusters = environment.command(&release.join("clusters").to_string_lossy());
+    clusters.args(["--services", &services.to_string(), "--pods", &pods.to_string()]);
+    process::run_for_results(&mut clusters)
 }
 
 /// Pins of the programs under measurement, removed at the end.

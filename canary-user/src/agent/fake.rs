@@ -14,7 +14,7 @@ use crate::{
         SplitCounts, Trace,
     },
     diagnostic::Origin,
-    source::Object,
+    source::{Compact, Object},
     state::{Choosing, DeadVersion, Frontend, Protocol, Rule, Service, ServiceId, Split, State, Version},
 };
 
@@ -226,6 +226,7 @@ pub(crate) fn object(kind: &str, name: &str, mut body: Value) -> Object {
     body["kind"] = json!(kind);
     body["metadata"] = json!({"name": name});
     Object {
+        compact: Compact::default(),
         api_version: "v1".into(),
         kind: kind.into(),
         namespace: "default".into(),

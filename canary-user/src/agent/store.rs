@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     agent::{history::History, pass::Memory},
     diagnostic::Origin,
-    source::Object,
+    source::{Compact, Object},
     state::State,
 };
 
@@ -154,6 +154,7 @@ impl From<StoredObject> for Object {
             kind: stored.kind,
             namespace: stored.namespace,
             name: stored.name,
+            compact: Compact::default(),
             body: stored.body,
             origin: Origin { file: stored.file, line: stored.line },
             lines: BTreeMap::new(),

@@ -86,7 +86,7 @@ fn of_slice<'a>(
     for endpoint in slice.endpoints.iter().filter(|endpoint| taking(endpoint)) {
         for address in &endpoint.addresses {
             let pod = match &endpoint.pod {
-                Some(key) => index.model.pods().get(key),
+                Some(key) => index.model.pods().get(key).map(|pod| &**pod),
                 None => index.pod_at(*address),
             };
             // Hosts without Kubernetes have no Pods: there the slice's own labels say which version it holds.

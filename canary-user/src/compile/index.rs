@@ -86,7 +86,7 @@ impl<'a> Index<'a> {
             slices: BTreeMap::new(),
             pods_by_address: HashMap::new(),
             pods_by_label: HashMap::new(),
-            services_by_host: model.services().values().map(|service| (&service.host, service)).collect(),
+            services_by_host: model.services().values().map(|service| (&service.host, &**service)).collect(),
             entries_by_host: HashMap::new(),
             wildcard_entries: Vec::new(),
             routes_by_host: HashMap::new(),

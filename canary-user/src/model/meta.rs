@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::raw;
 use crate::{
     diagnostic::{Diagnostic, Origin, Severity},
-    source::{Object, cluster},
+    source::{Compact, Object, cluster},
 };
 
 /// Labels of an object, or a selector.
@@ -38,6 +38,7 @@ impl Meta {
     pub(super) fn new(object: &Object, metadata: &raw::Metadata) -> Self {
         // The body is large and has been read; only identity and lines are needed from here on.
         let place = Arc::new(Object {
+            compact: Compact::default(),
             api_version: object.api_version.clone(),
             kind: object.kind.clone(),
             namespace: object.namespace.clone(),

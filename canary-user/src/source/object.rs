@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 use serde_json::Value;
 
 use super::{
-    Object, code,
+    Compact, Object, code,
     yaml::{Content, Node, ProblemKind},
 };
 use crate::diagnostic::{Diagnostic, Origin, Severity};
@@ -97,6 +97,7 @@ fn object(node: &Node, inherited: Inherited<'_>, file: &Path) -> Result<Object, 
     let mut lines = BTreeMap::new();
     record_lines(node, &mut String::new(), &mut lines);
     Ok(Object {
+        compact: Compact::default(),
         api_version: api_version.to_owned(),
         kind: kind.to_owned(),
         namespace: namespace.to_owned(),

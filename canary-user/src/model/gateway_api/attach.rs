@@ -2,6 +2,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
 };
 
 use super::{
@@ -76,7 +77,7 @@ pub(in crate::model) struct World<'a> {
     pub(in crate::model) classes: &'a [GatewayClass],
     pub(in crate::model) grants: &'a [ReferenceGrant],
     pub(in crate::model) namespaces: &'a BTreeMap<String, NamespaceLabels>,
-    pub(in crate::model) services: &'a BTreeMap<Key, Service>,
+    pub(in crate::model) services: &'a BTreeMap<Key, Arc<Service>>,
     pub(in crate::model) entries: &'a [ServiceEntry],
 }
 

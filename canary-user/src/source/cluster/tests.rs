@@ -9,7 +9,7 @@ fn kind(plural: &str) -> &'static Kind {
 
 fn object(plural: &str, body: Value) -> Object {
     let kind = kind(plural);
-    trim::trim(kind, kind.versions[0], body).unwrap()
+    trim::trim(kind, kind.versions[0], body).unwrap().unpacked().into_owned()
 }
 
 /// Holdings that know of every kind, and the reader.

@@ -2,7 +2,7 @@
 use serde_json::{Map, Value};
 
 use super::{Kind, Object, place};
-use crate::diagnostic::Origin;
+use crate::{diagnostic::Origin, source::Compact};
 
 /// Of `metadata`, what somebody reads. Names and namespaces are in the object itself, too, and texts of objects have them.
 const METADATA: [&str; 8] =
@@ -34,7 +34,7 @@ pub(super) fn trim(kind: &Kind, version: &str, mut body: Value) -> Option<Object
             };
         }
     }
-    Some(Object {
+    let object = Object {
         api_version,
         kind: kind.name.to_owned(),
         namespace,
@@ -42,7 +42,9 @@ pub(super) fn trim(kind: &Kind, version: &str, mut body: Value) -> Option<Object
         body: Value::Object(kept),
         origin: Origin { file: place(kind), line: 0 },
         lines: std::collections::BTreeMap::new(),
-    })
+        compact: Compact::default(),
+    };
+    Some(if kind.keep.is_empty() { object } else { object.packed() })
 }
 
 fn trim_metadata(metadata: Value, kind: &Kind) -> Value {
