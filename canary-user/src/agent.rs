@@ -27,7 +27,7 @@ use crate::{
     },
     compile::ProxyAddresses,
     dataplane::{Applied, Attach},
-    source::{Object, cluster, sources::Sources},
+    source::sources::Sources,
     state::State,
 };
 
@@ -286,10 +286,7 @@ impl<K: Kernel> Agent<K> {
         self.drains.extend(ends);
         let changes = history::changes(&self.memory.state, &wanted.state);
         let entry = self.history.record((self.clock)(), author, action, undoes, changes).map(|entry| entry.id);
-        // What a cluster has in great number is valid there, and the cluster remembers it.
-        let remembered = |object: &Arc<Object>| !cluster::is_origin(&object.origin.file) || !object.is_native();
-        let objects = wanted.objects.iter().filter(|(_, object)| remembered(object));
-        let objects = objects.map(|(id, object)| (id.clone(), Arc::clone(object))).collect();
+        let objects = wanted.objects.clone();
         let memory = Memory { state: wanted.state.clone(), objects };
         let remember = memory != self.memory;
         self.memory = memory;

@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no clock. The loop around it reads the directory and writes the maps.
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
@@ -39,7 +40,7 @@ pub struct Wanted {
     pub reports: BTreeMap<ServiceId, ServiceReport>,
     /// Every finding, in order of files and lines.
     pub diagnostics: Vec<Diagnostic>,
-    /// Good objects, with the last good form of those that are broken now.
+    /// Good objects, with the last good form of those that are broken now; without those that a cluster has in great number.
     pub objects: BTreeMap<String, Arc<Object>>,
     /// What is to be said at the API server about objects of a cluster.
     pub remarks: Vec<Remark>,
@@ -56,7 +57,8 @@ pub fn want(snapshot: &Snapshot, memory: &Memory, proxy: &ProxyAddresses) -> Wan
     // (A cluster has no files: what it does not hold any more is deleted.)
     let files = errors(&snapshot.diagnostics).map(|found| &found.origin.file).filter(|file| !cluster::is_origin(file));
     let broken: BTreeSet<&PathBuf> = files.collect();
-    let present: BTreeSet<String> = snapshot.objects.iter().map(|object| object.id()).collect();
+    let present: BTreeSet<String> =
+        snapshot.objects.iter().filter(|object| is_remembered(object)).map(|object| object.id()).collect();
     for (id, object) in &memory.objects {
         if broken.contains(&object.origin.file) && !present.contains(id) {
             diagnostics.push(kept(object));
@@ -69,7 +71,7 @@ pub fn want(snapshot: &Snapshot, memory: &Memory, proxy: &ProxyAddresses) -> Wan
     let bad: BTreeSet<String> = errors(&found).map(|found| found.object.clone()).collect();
     diagnostics.extend(found);
     let mut replaced = false;
-    for object in &mut healed.objects {
+    for object in healed.objects.iter_mut().filter(|object| is_remembered(object)) {
         let Some(good) = memory.objects.get(&object.id()).filter(|good| bad.contains(&good.id())) else { continue };
         if good.body != object.body {
             diagnostics.push(kept(object));
@@ -102,10 +104,16 @@ pub fn want(snapshot: &Snapshot, memory: &Memory, proxy: &ProxyAddresses) -> Wan
     let objects = healed
         .objects
         .into_iter()
+        .filter(|object| is_remembered(object))
         .map(|object| (object.id(), object))
         .filter(|(id, _)| !unusable.contains(id) || memory.objects.contains_key(id))
         .collect();
     Wanted { state: compiled.state, reports: compiled.services, diagnostics, objects, remarks }
+}
+
+/// What a cluster has in great number is valid there, and the cluster remembers it.
+fn is_remembered(object: &Object) -> bool {
+    !object.is_native() || !cluster::is_origin(&object.origin.file)
 }
 
 /// Statuses and errors, with the objects of a cluster that they are about.
@@ -122,10 +130,16 @@ fn remarks(objects: &[Arc<Object>], statuses: Vec<(String, Says)>, diagnostics: 
     if about.is_empty() {
         return Vec::new();
     }
+    let about_kinds: BTreeSet<String> = about.keys().filter_map(|id| Some(id.split_once(' ')?.0.to_owned())).collect();
     let of_cluster = objects.iter().filter(|object| cluster::is_origin(&object.origin.file));
+    let of_cluster = of_cluster.filter(|object| about_kinds.contains(object.kind.as_str()));
     let remarks = of_cluster.filter_map(|object| {
         let (says, problems) = about.remove(&object.id())?;
-        Some(Remark { object: Arc::clone(object), says, problems })
+        let object = match object.unpacked() {
+            Cow::Borrowed(_) => Arc::clone(object),
+            Cow::Owned(whole) => Arc::new(whole),
+        };
+        Some(Remark { object, says, problems })
     });
     remarks.collect()
 }

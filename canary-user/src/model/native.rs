@@ -52,13 +52,11 @@ impl Read {
                 None
             }
         };
-        match piece.filter(|_| faults.is_empty()) {
-            Some(piece) => Self { piece, diagnostics: fields::not_enforced(object) },
-            None => {
-                let diagnostics = faults.iter().map(|invalid| diagnose(object, invalid)).collect();
-                Self { piece: Piece::Broken(Broken::new(object)), diagnostics }
-            }
+        if let Some(piece) = piece.filter(|_| faults.is_empty()) {
+            return Self { piece, diagnostics: fields::not_enforced(object) };
         }
+        let diagnostics = faults.iter().map(|invalid| diagnose(object, invalid)).collect();
+        Self { piece: Piece::Broken(Broken::new(object)), diagnostics }
     }
 }
 
