@@ -68,6 +68,8 @@ pub struct Agent<K> {
     attach: Vec<Attach>,
     /// Index of each interface when programs were attached to it.
     interfaces: BTreeMap<String, Option<u64>>,
+    /// Places to attach to, as they were when that was done last.
+    looked_for: BTreeSet<String>,
     /// Why some of them are not attached.
     unattached: Vec<String>,
     store: Store,
@@ -129,6 +131,7 @@ impl<K: Kernel> Agent<K> {
             source: place.source,
             attach: place.attach,
             interfaces: BTreeMap::new(),
+            looked_for: BTreeSet::new(),
             unattached: Vec::new(),
             store: place.store,
             memory,
@@ -155,7 +158,7 @@ impl<K: Kernel> Agent<K> {
                     due = Instant::now();
                 }
             }
-            let next = if self.unattached.is_empty() { due } else { due.min(look) };
+            let next = if self.waits_for_interfaces() { due.min(look) } else { due };
             let first = match wakes.recv_timeout(next.saturating_duration_since(Instant::now()).min(pulse)) {
                 Ok(first) => Some(first),
                 Err(mpsc::RecvTimeoutError::Timeout) => None,
@@ -198,6 +201,7 @@ impl<K: Kernel> Agent<K> {
         }
         if moved {
             self.kernel.look_around();
+            stale |= self.has_come();
         }
         if stale {
             // The view and the log have the error; the retry is the loop's business.

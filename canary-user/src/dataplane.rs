@@ -268,6 +268,12 @@ impl Dataplane {
         if name.starts_with('/') { cgroup::id(name) } else { device::index(name).map(u64::from) }
     }
 
+    /// Names of the interfaces in this network namespace.
+    #[must_use]
+    pub fn interfaces() -> Vec<String> {
+        device::names()
+    }
+
     /// What is attached now.
     #[must_use]
     pub fn attached(&self) -> Vec<Attached> {

@@ -40,6 +40,8 @@ pub(crate) struct Inside {
     /// Index of every interface.
     pub(crate) interface: u64,
     attached: Vec<Attached>,
+    /// Names of interfaces, for patterns.
+    pub(crate) interfaces: Vec<String>,
 }
 
 /// The kernel; clones share their inside.
@@ -190,6 +192,9 @@ impl Kernel for FakeKernel {
     fn interface(&self, name: &str) -> Option<u64> {
         let inside = self.inside();
         (!inside.missing.contains(name)).then_some(inside.interface)
+    }
+    fn interfaces(&self) -> Vec<String> {
+        self.inside().interfaces.clone()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
         settings::Settings,
         wake::{Handle, Wake},
     },
-    dataplane::Changes,
+    dataplane::{Attach, Changes},
     source::{
         cluster::{Cluster, Followers},
         directory::{Directory, Watch},
@@ -72,7 +72,8 @@ impl Inputs {
             // Whether in time or not, the first pass will tell.
             let _ = runtime.block_on(async { tokio::time::timeout(FIRST_LISTS, whole).await });
         }
-        let network = settings.dataplane.direct.then(Changes::listen).transpose();
+        let listens = settings.dataplane.direct || settings.attach.iter().any(Attach::is_pattern);
+        let network = listens.then(Changes::listen).transpose();
         let network = network.map_err(|source| RunError::Start { what: "to watch links and routes", source })?;
         let sources = Sources::new(directory, cluster.as_ref().map(|(cluster, _)| cluster.clone()));
         Ok(Self { sources, files, cluster, network })

@@ -45,6 +45,8 @@ pub trait Kernel {
     fn attached(&self) -> Vec<Attached>;
     /// A number that changes when the interface is made anew, `None` while it does not exist.
     fn interface(&self, name: &str) -> Option<u64>;
+    /// Names of all interfaces.
+    fn interfaces(&self) -> Vec<String>;
 }
 
 impl Kernel for Dataplane {
@@ -80,6 +82,9 @@ impl Kernel for Dataplane {
     }
     fn interface(&self, name: &str) -> Option<u64> {
         Dataplane::place(name)
+    }
+    fn interfaces(&self) -> Vec<String> {
+        Dataplane::interfaces()
     }
 }
 

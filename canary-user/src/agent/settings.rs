@@ -53,7 +53,7 @@ pub struct Options {
     /// decides [default: nothing is written].
     #[arg(long, value_name = "NAMESPACE")]
     pub kube_status: Option<String>,
-    /// Attach to an interface, such as `xdp:eth0` or `tc:eth0` (`clsact:eth0` for filters as before Linux 6.6), or to the sockets of a cgroup,
+    /// Attach to an interface, such as `xdp:eth0` or `tc:eth0` (`clsact:eth0` for filters as before Linux 6.6; `tc:lxc*` for all of such a name, as they come and go), or to the sockets of a cgroup,
     /// such as `cgroup:/sys/fs/cgroup`, whose processes are connected to endpoints when they connect; may be repeated.
     #[arg(long, value_name = "HOOK:IFACE", value_parser = parse_attach)]
     #[serde(deserialize_with = "attach_list")]

@@ -28,6 +28,22 @@ pub struct Attach {
     pub interface: String,
 }
 
+impl Attach {
+    /// Whether it is for every interface whose name is like this: `lxc*`.
+    #[must_use]
+    pub fn is_pattern(&self) -> bool {
+        self.hook != Hook::Cgroup && self.interface.contains('*')
+    }
+
+    /// The same for one interface, if the pattern is for it.
+    #[must_use]
+    pub fn of(&self, interface: &str) -> Option<Self> {
+        let (start, end) = self.interface.split_once('*')?;
+        let rest = interface.strip_prefix(start)?;
+        rest.ends_with(end).then(|| Self { hook: self.hook, interface: interface.to_owned() })
+    }
+}
+
 /// What an [`Attach`] became.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Attached {

@@ -51,8 +51,8 @@ impl Object {
 
     /// What `make` makes of the object, made once as long as the object is the same in memory. Of one type only.
     pub(crate) fn made<T: Any + Send + Sync>(&self, make: impl Fn() -> T) -> Arc<T> {
-        let made = self.compact.made.get_or_init(|| Arc::new(make())).clone();
-        made.downcast().unwrap_or_else(|_| Arc::new(make()))
+        let there = self.compact.made.get_or_init(|| Arc::new(make())).clone();
+        there.downcast().unwrap_or_else(|_| Arc::new(make()))
     }
 }
 
@@ -63,12 +63,12 @@ mod tests {
     #[test]
     fn a_packed_object_is_what_it_was() {
         let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: x, labels: {a: b}}\nstatus: {podIP: 10.0.0.1}";
-        let whole = crate::source::parse(text, Path::new("x")).objects.remove(0);
-        let packed = (*whole).clone().packed();
-        assert!(packed.body.is_null() && packed != *whole);
-        assert_eq!(*packed.unpacked(), *whole);
-        assert_eq!(*whole.unpacked(), *whole);
-        assert_eq!((*packed.made(|| 1_u8), *packed.made(|| 2_u8)), (1, 1));
-        assert_eq!(*packed.clone().made(|| 3_u8), 3, "a clone may be changed");
+        let plain = crate::source::parse(text, Path::new("x")).objects.remove(0);
+        let dense = (*plain).clone().packed();
+        assert!(dense.body.is_null() && dense != *plain);
+        assert_eq!(*dense.unpacked(), *plain);
+        assert_eq!(*plain.unpacked(), *plain);
+        assert_eq!((*dense.made(|| 1_u8), *dense.made(|| 2_u8)), (1, 1));
+        assert_eq!(*dense.clone().made(|| 3_u8), 3, "a clone may be changed");
     }
 }

@@ -24,6 +24,9 @@ pub fn parse_attach(text: &str) -> Result<Attach, String> {
     if interface.is_empty() || interface.len() > 15 || interface.contains(['/', ' ']) {
         return Err(format!("`{interface}` is not the name of an interface"));
     }
+    if interface.matches('*').count() > 1 {
+        return Err(format!("`{interface}` has more than one `*`"));
+    }
     Ok(Attach { hook, interface: interface.into() })
 }
 

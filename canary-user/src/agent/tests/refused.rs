@@ -167,3 +167,30 @@ fn what_is_in_force_is_what_the_kernel_has() {
     let seen = view.borrow().clone();
     assert!(seen.diagnostics[0].message.ends_with("what was in force stays"), "{}", seen.diagnostics[0]);
 }
+
+#[test]
+fn a_pattern_is_all_interfaces_of_such_a_name_as_they_come_and_go() {
+    let world = World::new(&route(90, 10));
+    let kernel = FakeKernel::default();
+    kernel.inside().interfaces = ["lo", "lxcb", "eth0", "lxca"].map(str::to_owned).to_vec();
+    let (mut agent, _view) = open(&world.dir, kernel.clone());
+    agent.attach = ["clsact:lxcb", "tc:lxc*", "xdp:eth*"].map(|text| parse_attach(text).unwrap()).to_vec();
+    let attached = || -> Vec<String> {
+        kernel.attached().iter().map(|it| format!("{:?}:{}", it.attach.hook, it.attach.interface)).collect()
+    };
+    agent.attach().unwrap();
+    assert_eq!(attached(), ["Clsact:lxcb", "Xdp:eth0", "Tc:lxca"], "a name wins over a pattern");
+    assert!(!agent.has_come() && agent.waits_for_interfaces());
+    kernel.inside().interfaces.push("lxcnew".into());
+    assert!(agent.has_come());
+    agent.attach().unwrap();
+    assert!(attached().contains(&"Tc:lxcnew".to_owned()));
+    kernel.inside().interfaces.retain(|name| !name.starts_with("lxc"));
+    agent.attach().unwrap();
+    assert_eq!(attached(), ["Clsact:lxcb", "Xdp:eth0"]);
+    // There may be none at all.
+    agent.attach.retain(Attach::is_pattern);
+    kernel.inside().interfaces.clear();
+    agent.attach().unwrap();
+    assert_eq!(attached(), [""; 0]);
+}
