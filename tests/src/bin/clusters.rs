@@ -32,6 +32,9 @@ struct Options {
 /// How long one change may take.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// A changed object: of a service, in a turn, with so many endpoints of so many pods.
+type Change = fn(usize, usize, usize, usize) -> Value;
+
 fn main() -> Result<()> {
     let options = Options::parse();
     let mut cluster = Cluster::without_routes(1, 1)?;
@@ -62,7 +65,6 @@ fn main() -> Result<()> {
     );
     println!("memory of the agent: {} MB, without the maps that it shares with the kernel", memory(pid, "RssAnon:")?);
     println!("{:<42} {:>12} {:>12}", "a change", "until in force", "CPU");
-    type Change = fn(usize, usize, usize, usize) -> Value;
     let cases: [(&str, Change); 3] = [
         ("of weights", |n, turn, _, _| route(n, 10 + turn % 50)),
         ("of a routed service's endpoints", |n, turn, endpoints, pods| {
