@@ -51,10 +51,10 @@ fn remember(there: &SocketKey, chosen: &Chosen, call: &Call<'_>, datagram: bool)
     let Endpoint { addr_be, port_be, generation, .. } = chosen.endpoint;
     let (endpoint, proxied) = (chosen.slot, u16::from(chosen.proxied != 0));
     let back = Peer { addr_be: there.addr_be, port_be: there.port_be, proxied, endpoint, generation, zero: 0 };
-    let _ = SOCKETS.insert(&key(call, BACK, there.protocol, (addr_be, port_be)), &back, 0);
+    let _ = SOCKETS.insert(key(call, BACK, there.protocol, (addr_be, port_be)), back, 0);
     if datagram {
         let forth = Peer { addr_be, port_be, proxied, endpoint, generation, zero: 0 };
-        let _ = SOCKETS.insert(there, &forth, 0);
+        let _ = SOCKETS.insert(there, forth, 0);
     }
 }
 
@@ -179,7 +179,7 @@ pub fn canary_sockops(ctx: SockOpsContext) -> u32 {
         {
             let Peer { addr_be, port_be, endpoint, generation, .. } = peer;
             let origin = Flow { addr_be, port_be, state: flow_state::REPLY, seen: 0, endpoint, generation };
-            let _ = ORIGINS.insert(&flow, &origin, 0);
+            let _ = ORIGINS.insert(flow, origin, 0);
         }
     }
     1

@@ -99,6 +99,7 @@ impl Model {
                 model.take_native(kind, object, &mut diagnostics);
                 continue;
             }
+            let object = &*object.unpacked();
             let mut faults = strict::unknown(object);
             // Whoever has fields that are none is read all the same, for what else there is to say.
             let taken = if faults.is_empty() { model.take(kind, object) } else { Self::default().take(kind, object) };

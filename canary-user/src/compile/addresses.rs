@@ -16,7 +16,7 @@ use crate::{
 pub(super) fn answered(index: &Index<'_>, backend: Backend<'_>, diagnostics: &mut Vec<Diagnostic>) -> Vec<IpAddr> {
     let all = backend.addresses();
     let Backend::Entry(entry) = backend else { return all.to_vec() };
-    if !entry.meta.in_cluster() || entry.is_gateway() {
+    if !entry.meta.in_cluster() {
         return all.to_vec();
     }
     let mut note = |field: String, message: String, remedy: &str| {
@@ -27,10 +27,11 @@ pub(super) fn answered(index: &Index<'_>, backend: Backend<'_>, diagnostics: &mu
         note("spec.exportTo".into(), message.into(), "export it to `*`, or write no `addresses`");
         return Vec::new();
     }
-    let own = |address: &IpAddr| match owner(index, *address) {
+    let nodes = !entry.is_gateway();
+    let own = |address: &IpAddr| match owner(index, *address, nodes) {
         None => true,
         Some(owner) => {
-            let message = format!("{address} is {owner}: no ServiceEntry can have it");
+            let message = format!("{address} is {owner}: nobody else can have it");
             note("spec.addresses".into(), message, "choose an address that nobody has");
             false
         }
@@ -38,8 +39,8 @@ pub(super) fn answered(index: &Index<'_>, backend: Backend<'_>, diagnostics: &mu
     all.iter().copied().filter(own).collect()
 }
 
-/// Whose an address is already.
-fn owner(index: &Index<'_>, address: IpAddr) -> Option<String> {
+/// Whose an address is already; that of a node only with `nodes`.
+fn owner(index: &Index<'_>, address: IpAddr, nodes: bool) -> Option<String> {
     let special = match address {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
@@ -47,7 +48,7 @@ fn owner(index: &Index<'_>, address: IpAddr) -> Option<String> {
     if special || address.is_multicast() {
         return Some("an address of the host's own".into());
     }
-    index.owner_of(address)
+    index.owner_of(address, nodes)
 }
 
 /// Takes away addresses of services that the proxy follows at which the proxy itself would ask: its own connections go the
@@ -66,7 +67,7 @@ pub(super) fn without_loops<'s>(services: impl Iterator<Item = (&'s Service, &'s
 }
 
 impl ServiceEntry {
-    /// Whether it stands for a Gateway, whose addresses whoever runs the cluster gives.
+    /// Whether it stands for a Gateway, which may be at a node's address.
     fn is_gateway(&self) -> bool {
         self.meta.is_kind("Gateway")
     }

@@ -9,14 +9,17 @@ use super::{
     versions::Resolver,
 };
 use crate::{
-    model::{Api, Destination, Host, Port},
+    model::{Api, Destination, Host, Port, RouteKind},
     state::Service,
 };
 
 /// Whether the endpoints are known although the rules are not: nothing that they come from is invalid.
 pub(super) fn endpoints_are_known(refused: &Refused) -> bool {
     match refused.refusal {
-        Refusal::Invalid { .. } => refused.meta.is_kind("VirtualService") || refused.meta.is_kind("RoutePolicy"),
+        Refusal::Invalid { .. } => ["VirtualService", "RoutePolicy"]
+            .into_iter()
+            .chain(RouteKind::ALL.map(RouteKind::name))
+            .any(|kind| refused.meta.is_kind(kind)),
         Refusal::TooManyEndpoints { .. } | Refusal::NoRoom { .. } | Refusal::NeedsNames => false,
         Refusal::NeedsRequest { .. }
         | Refusal::NeedsAnswer { .. }

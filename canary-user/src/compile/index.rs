@@ -144,12 +144,12 @@ impl<'a> Index<'a> {
         exact.chain(wild).find(|entry| entry.export_to.includes(client)).map(Backend::Entry)
     }
 
-    /// Whose an address is: a Service's, or a node's.
-    pub(super) fn owner_of(&self, address: IpAddr) -> Option<String> {
+    /// Whose an address is: a Service's, or with `nodes` a node's.
+    pub(super) fn owner_of(&self, address: IpAddr, nodes: bool) -> Option<String> {
         let service = self.model.services().values().find(|service| service.addresses.contains(&address));
         let pods = || self.model.pods().values().find(|pod| pod.host_network && pod.addresses.contains(&address));
         let service = service.map(|service| format!("an address of {}", service.meta.id()));
-        service.or_else(|| pods().map(|_| "the address of a node".to_owned()))
+        service.or_else(|| pods().filter(|_| nodes).map(|_| "the address of a node".to_owned()))
     }
 
     /// The slices of a Service; `None` when there is none at all.

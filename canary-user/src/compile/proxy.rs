@@ -149,17 +149,18 @@ fn destinations(shares: &[Share], headers: &[HeaderChanges], names: &Names) -> V
 }
 
 fn redirect(to: &RedirectTo, port: u16) -> Redirect {
-    let port = match to.port {
-        RedirectPort::Number(number) => Some(number),
+    let (port, bare) = match to.port {
+        RedirectPort::Number(number) => (Some(number), false),
         // The port that clients address is known: it is the service's.
-        RedirectPort::OfRequest => Some(port),
-        RedirectPort::OfScheme => None,
+        RedirectPort::OfRequest => (Some(port), false),
+        RedirectPort::OfScheme => (None, false),
         RedirectPort::Shortest(number) => {
-            // Whoever is redirected came without TLS: canary ends none.
+            // Whoever is redirected came without TLS: canary ends none. Without a number a scheme brings its own.
             let of_scheme = if to.scheme.as_deref() == Some("https") { 443 } else { 80 };
-            Some(number.unwrap_or(port)).filter(|port| *port != of_scheme)
+            let port = number.or(to.scheme.is_none().then_some(port)).filter(|port| *port != of_scheme);
+            (port, port.is_none())
         }
     };
     let RedirectTo { code, uri, prefix, authority, scheme, .. } = to.clone();
-    Redirect { code, uri, prefix, authority, scheme, port }
+    Redirect { code, uri, prefix, authority, scheme, port, bare }
 }

@@ -200,8 +200,8 @@ fn l4<'a>(scope: &Scope<'a, '_>, rules: &'a [L4Rule]) -> Result<Vec<Candidate<'a
     // Rules for some destination addresses are ranked by how precisely they name them; the others have rank 0.
     let mut found: Vec<(u8, Candidate<'a>)> = Vec::new();
     for rule in rules {
-        let name = &rule.position;
-        let field = format!("spec.{name}");
+        let name = rule.name.as_ref().unwrap_or(&rule.position);
+        let field = format!("spec.{}", rule.position);
         let policy = rule_policy(scope, &[name]);
         let (rank, who) = l4_clients(scope, rule, &field)?;
         let sources = match narrow(who, policy, scope.family) {
@@ -335,11 +335,14 @@ fn make_unique(candidates: &mut [Candidate<'_>]) {
     let mut seen = BTreeSet::new();
     for candidate in candidates {
         if !seen.insert(candidate.name.clone()) {
-            candidate.name = match candidate.field.strip_prefix("spec.") {
+            let plain = match candidate.field.strip_prefix("spec.") {
                 Some(position) => position.to_owned(),
                 None => format!("{} (added)", candidate.name),
             };
-            seen.insert(candidate.name.clone());
+            let numbered = (2..).map(|n| format!("{plain} ({n})"));
+            let mut names = std::iter::once(plain.clone()).chain(numbered);
+            // The numbers do not end.
+            candidate.name = names.find(|name| seen.insert(name.clone())).unwrap_or(plain.clone());
         }
     }
 }

@@ -221,6 +221,9 @@ fn find_policy<'a>(
     route: &VirtualService,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Result<Option<&'a RoutePolicy>, Refused> {
+    if !route.meta.is_kind("VirtualService") {
+        return Ok(None);
+    }
     let broken = index
         .model
         .broken()

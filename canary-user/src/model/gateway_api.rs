@@ -77,16 +77,12 @@ pub(crate) enum Target {
 }
 
 impl RouteKind {
+    /// All of them.
+    pub(crate) const ALL: [Self; 5] = [Self::Http, Self::Grpc, Self::Tls, Self::Tcp, Self::Udp];
+
     /// By the kind of an object.
     pub(crate) fn by_name(kind: &str) -> Option<Self> {
-        Some(match kind {
-            "HTTPRoute" => Self::Http,
-            "GRPCRoute" => Self::Grpc,
-            "TLSRoute" => Self::Tls,
-            "TCPRoute" => Self::Tcp,
-            "UDPRoute" => Self::Udp,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|it| it.name() == kind)
     }
 
     /// As in objects.

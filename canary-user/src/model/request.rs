@@ -49,6 +49,8 @@ pub(crate) struct HttpRule {
     pub(crate) timeout_ms: Option<u64>,
     /// Fields that only the proxy follows, by their names under the rule, such as `route[1].headers`.
     pub(crate) proxied: Vec<String>,
+    /// It has filters of the Gateway API, which must not be left out where there is a proxy.
+    pub(crate) needs_filters: bool,
     /// Fields that nothing follows, of whose kind there are others that the proxy does, in the same way.
     pub(crate) not_followed: Vec<NotFollowed>,
     /// Without the mirrors.
@@ -162,6 +164,7 @@ impl HttpRule {
             headers,
             timeout_ms,
             proxied,
+            needs_filters: false,
             not_followed,
             policy,
             mirrors,

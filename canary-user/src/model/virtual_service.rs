@@ -33,6 +33,8 @@ pub(crate) struct VirtualService {
 /// An entry of `tcp[]` or `tls[]`.
 #[derive(Debug, Clone)]
 pub(crate) struct L4Rule {
+    /// Its name, if that is not its position.
+    pub(crate) name: Option<String>,
     /// Where it stands: `tcp[0]`, or `rules[0]` in a route of the Gateway API.
     pub(crate) position: String,
     /// Where it is written, if not in the object that stands for all.
@@ -138,7 +140,13 @@ impl L4Rule {
             });
         let matches = matches.collect();
         let route = Some(Route::read(raw.route, path, namespace, faults)?);
-        Some(Self { position: path.strip_prefix("spec.").unwrap_or(path).to_owned(), delegated: None, matches, route })
+        Some(Self {
+            name: None,
+            position: path.strip_prefix("spec.").unwrap_or(path).to_owned(),
+            delegated: None,
+            matches,
+            route,
+        })
     }
 
     /// A `tls[]` rule needs a match, every match an SNI, and every SNI must be one of the hosts.

@@ -19,6 +19,7 @@ use super::{
     Flag,
     body::Body,
     cors::Verdict,
+    fault,
     filled::Facts,
     headers,
     limited::{Limited, Reason},
@@ -210,8 +211,7 @@ impl Connection {
         record: &mut Record,
     ) -> Outcome {
         if way.destination.refused {
-            let answer = own::plain(StatusCode::INTERNAL_SERVER_ERROR, Bytes::new());
-            return (own::flagged(answer, Flag::NC), Flag::NC.into());
+            return (fault::refused(request.headers()), Flag::NC.into());
         }
         let Some(endpoints) = service.version(&way.destination.version) else { return failed(Flag::NC) };
         let picked = endpoints.pick(|| (view(&request, authority, way.ends), way.ends));

@@ -45,16 +45,30 @@ impl Fault {
     }
 }
 
+/// The answer for a share that leads nowhere, as the Gateway API has it: 500, and to gRPC "unavailable".
+pub(super) fn refused(request: &HeaderMap) -> Response<Body> {
+    const UNAVAILABLE: u16 = 14;
+    let answer = if is_grpc(request) {
+        grpc(UNAVAILABLE, "no such backend")
+    } else {
+        own::plain(StatusCode::INTERNAL_SERVER_ERROR, hyper::body::Bytes::new())
+    };
+    own::flagged(answer, Flag::NC)
+}
+
+/// An answer of gRPC without a message.
+fn grpc(code: u16, words: &'static str) -> Response<Body> {
+    let mut answer = own::plain(StatusCode::OK, hyper::body::Bytes::new());
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
+    headers.insert(GRPC_STATUS, HeaderValue::from(code));
+    headers.insert(GRPC_MESSAGE, HeaderValue::from_static(words));
+    answer
+}
+
 fn aborted(with: AbortWith, request: &HeaderMap) -> Response<Body> {
     let code = match with {
-        AbortWith::Grpc(code) if is_grpc(request) => {
-            let mut answer = own::plain(StatusCode::OK, hyper::body::Bytes::new());
-            let headers = answer.headers_mut();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
-            headers.insert(GRPC_STATUS, HeaderValue::from(code));
-            headers.insert(GRPC_MESSAGE, HeaderValue::from_static(WORDS));
-            return own::flagged(answer, Flag::FI);
-        }
+        AbortWith::Grpc(code) if is_grpc(request) => return own::flagged(grpc(code, WORDS), Flag::FI),
         AbortWith::Grpc(code) => in_http(code),
         AbortWith::Http(code) => code,
     };

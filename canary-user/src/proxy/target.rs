@@ -14,6 +14,7 @@ pub(super) fn location(redirect: &Redirect, request: &RequestView<'_>, matched: 
         (Some(authority), None) => authority.clone(),
         (Some(authority), Some(port)) => format!("{}:{port}", without_port(authority)),
         (None, Some(port)) => format!("{}:{port}", without_port(request.authority)),
+        (None, None) if redirect.bare => without_port(request.authority).to_owned(),
         (None, None) => kept(request, scheme).to_owned(),
     };
     let target = match &redirect.uri {

@@ -168,6 +168,9 @@ pub struct Redirect {
     pub scheme: Option<String>,
     /// Replaces the port.
     pub port: Option<u16>,
+    /// Without a port: also that of the request's authority is left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bare: bool,
 }
 
 /// One alternative: everything in it must hold.

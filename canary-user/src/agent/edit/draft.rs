@@ -325,7 +325,10 @@ fn route_object<'r>(report: &'r ServiceReport, rule: Option<&str>) -> Option<&'r
         rule.is_some_and(|rule| rule.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
     };
     let beside = report.delegates.iter().find(|it| !it.object.starts_with("VirtualService ") && is_meant(&it.object));
-    beside.or(report.virtual_service.as_ref()).map(|decider| decider.object.as_str())
+    // A Gateway has no weights itself.
+    let is_gateway = report.virtual_service.as_ref().is_some_and(|it| it.object.starts_with("Gateway "));
+    let only = || report.delegates.first().filter(|_| is_gateway && report.delegates.len() == 1);
+    beside.or_else(only).or(report.virtual_service.as_ref()).map(|decider| decider.object.as_str())
 }
 
 fn ambiguous(name: &str, ids: &[&ServiceId]) -> EditError {

@@ -90,6 +90,9 @@ fn in_kernel<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
             Who::Only(sources) => Some(merged(sources)),
         };
         let (what, proxy) = match &named.rule.action {
+            HttpAction::Route { .. } if named.rule.needs_filters && scope.proxy && can_be_proxied(scope) => {
+                ("filters", true)
+            }
             HttpAction::Route { route, .. } => {
                 let last = sources.is_none();
                 found.push(named.candidate(sources, Goal::Route(route), Vec::new()));
@@ -131,6 +134,9 @@ fn by_proxy<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
 
 /// Where in the VirtualService it is said that something is needed: of a rule of a delegate, where it is referred to.
 fn place(rule: &HttpRule, field: String) -> String {
+    if rule.position.is_empty() {
+        return "spec".to_owned(); // Nobody has written it.
+    }
     let root_field = rule.delegated.as_ref().and_then(|it| it.root_field.as_ref());
     root_field.map_or(field, |root_field| format!("{root_field}.delegate"))
 }
@@ -196,7 +202,11 @@ fn alternatives(
     written
         .extend(entries.filter_map(|entry| Some((clients_of(scope, entry)?, &entry.request, entry.needs().is_none()))));
     // What is replaced is what the first alternative that holds has matched.
-    let replaces = matches!(&rule.action, HttpAction::Route { rewrite, .. } if rewrite.uri.is_some());
+    let replaces = match &rule.action {
+        HttpAction::Route { rewrite, .. } => rewrite.uri.is_some(),
+        HttpAction::Redirect(to) => to.prefix.is_some(),
+        HttpAction::Answer { .. } | HttpAction::Delegate(_) => false,
+    };
     let mut found = Vec::with_capacity(written.len());
     for (who, request, any) in written {
         let sources = match narrow(who, policy, scope.family) {

@@ -47,8 +47,8 @@ fn by_name<'a>(scope: &Scope<'a, '_>) -> Result<Option<Vec<Candidate<'a>>>, Refu
     let mut found = Vec::new();
     let (mut needed, mut for_everybody) = (false, false);
     for rule in &scope.route.tls {
-        let name = &rule.position;
-        let field = format!("spec.{name}");
+        let name = rule.name.as_ref().unwrap_or(&rule.position);
+        let field = format!("spec.{}", rule.position);
         let policy = rule_policy(scope, &[name]);
         let mut matches = Vec::with_capacity(rule.matches.len());
         for (at, entry) in rule.matches.iter().enumerate() {

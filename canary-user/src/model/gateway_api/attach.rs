@@ -1,7 +1,6 @@
 //! From routes to what they mean: one VirtualService for all routes of a Service, and one for those of a Gateway.
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
@@ -13,12 +12,12 @@ use super::{
         service::{Application, Port, Service, Target as PortTarget},
         service_entry::{Backends, Resolution, ServiceEntry},
         settings::Settings,
-        virtual_service::{SourceMatch, VirtualService},
+        virtual_service::VirtualService,
     },
     GatewayRoute, Parent, ReferenceGrant, RouteKind, Target,
     backends::{Backend, Unresolved},
     gateway::{Gateway, GatewayClass, Listener, ListenerProtocol, NamespaceLabels},
-    merge::{nothing_found, precision, virtual_service},
+    merge::{of_gateway, of_service},
     rules::RouteRule,
 };
 use crate::{
@@ -137,24 +136,14 @@ pub(in crate::model) fn attach(world: &World<'_>) -> Attached {
         }
     }
     for (key, bound) in by_service {
-        if let Some(service) = world.services.get(key)
-            && let Some(route) = virtual_service(vec![service.host.clone()], bound)
-        {
-            attached.virtual_services.push(route);
+        if let Some(service) = world.services.get(key) {
+            attached.virtual_services.extend(of_service(service.host.clone(), bound));
         }
     }
     for gateway in world.gateways.iter().filter(|it| world.is_own(it)) {
-        let mut bound = by_gateway.remove(&gateway.meta.key).unwrap_or_default();
-        // The most precise listener first: what it takes is no other's.
-        bound.sort_by_key(|it| Reverse(it.listener.as_ref().map(precision)));
-        let entry = entry(gateway);
-        if let Some(mut route) = virtual_service(vec![gateway.host()], bound) {
-            let http = gateway.listeners.iter().filter(|it| it.protocol == ListenerProtocol::Http);
-            let ports: BTreeSet<u16> = http.map(|it| it.port).collect();
-            route.http.extend(ports.into_iter().map(|port| nothing_found(Some(port), SourceMatch::default(), None)));
-            attached.virtual_services.push(route);
-        }
-        attached.entries.push(entry);
+        let bound = by_gateway.remove(&gateway.meta.key).unwrap_or_default();
+        attached.virtual_services.push(of_gateway(gateway, &bound));
+        attached.entries.push(entry(gateway));
     }
     attached
 }

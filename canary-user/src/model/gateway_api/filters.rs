@@ -211,8 +211,7 @@ fn redirect(raw: raw::RequestRedirect, path: &str, faults: &mut Faults) -> Optio
         Some(port) => Some(faults.take(&format!("{path}.port"), read_port(port))?),
         None => None,
     };
-    // Without a port it is that of the scheme, if there is one, else the listener's.
-    let port = if port.is_none() && scheme.is_some() { RedirectPort::OfScheme } else { RedirectPort::Shortest(port) };
+    let port = RedirectPort::Shortest(port);
     let authority = raw.hostname.filter(|host| !host.is_empty());
     if let Some(authority) = &authority {
         faults.take(&format!("{path}.hostname"), check_target(authority));

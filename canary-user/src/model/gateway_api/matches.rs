@@ -14,12 +14,15 @@ use crate::state::{RequestMatch, Text};
 /// How much a match asks for; more comes first, whatever the order in which rules are written.
 ///
 /// An exact path, then the longest prefix, then a method, then the most headers, then the most parameters. Regular
-/// expressions come after all other paths, as in Istio: the API leaves that open.
+/// expressions come after all other paths, as in Istio: the API leaves that open. Of gRPC it is the longest service, then the
+/// longest method, then the most headers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     path: PathRank,
+    /// Of the path; of gRPC the service's.
     length: usize,
-    method: bool,
+    /// One for a method of HTTP; of gRPC its length.
+    method: usize,
     headers: usize,
     query: usize,
 }
@@ -50,16 +53,17 @@ fn read_one(raw: raw::RouteMatch, kind: RouteKind, path: &str, faults: &mut Faul
         query: read_named(raw.query_params, &format!("{path}.queryParams"), false, faults),
         ..RequestMatch::default()
     };
-    let mut rank = Rank { path: PathRank::Prefix, length: 1, ..Rank::default() };
+    let mut rank = Rank { path: PathRank::Prefix, length: usize::from(kind == RouteKind::Http), ..Rank::default() };
     rank.headers = request.headers.len();
     rank.query = request.query.len();
     match raw.method {
         Some(raw::Method::Name(name)) if kind == RouteKind::Http => {
             request.method = Some(Text::Exact(name));
-            rank.method = true;
+            rank.method = 1;
         }
         Some(raw::Method::Call(call)) if kind == RouteKind::Grpc => {
-            (request.uri, rank.path, rank.length) = read_call(call, &format!("{path}.method"), faults);
+            (rank.length, rank.method) = (length(call.service.as_ref()), length(call.method.as_ref()));
+            request.uri = read_call(call, &format!("{path}.method"), faults);
         }
         Some(_) => {
             let expected = if kind == RouteKind::Grpc { "`service` and `method`" } else { "the name of a method" };
@@ -101,9 +105,8 @@ fn read_path(raw: raw::NameMatch, path: &str, faults: &mut Faults) -> (Option<Te
 }
 
 /// A call of gRPC is a path: `/service/method`.
-fn read_call(raw: raw::Call, path: &str, faults: &mut Faults) -> (Option<Text>, PathRank, usize) {
+fn read_call(raw: raw::Call, path: &str, faults: &mut Faults) -> Option<Text> {
     let (service, method) = (given(raw.service), given(raw.method));
-    let length = service.as_ref().map_or(0, String::len) + method.as_ref().map_or(0, String::len);
     let kind = raw.kind.as_deref().unwrap_or("Exact");
     if !matches!(kind, "Exact" | "RegularExpression") {
         let expected = "Exact or RegularExpression";
@@ -119,12 +122,10 @@ fn read_call(raw: raw::Call, path: &str, faults: &mut Faults) -> (Option<Text>, 
         (None, None) => {
             let fields = "`service` or `method` (or both)";
             faults.push(path, Problem::ExactlyOne { fields, found: 0 });
-            (None, PathRank::Prefix, 1)
+            None
         }
-        (Some(service), Some(method)) if !is_regex => {
-            (Some(Text::Exact(format!("/{service}/{method}"))), PathRank::Exact, length)
-        }
-        (Some(service), None) if !is_regex => (Some(Text::PathPrefix(format!("/{service}"))), PathRank::Prefix, length),
+        (Some(service), Some(method)) if !is_regex => Some(Text::Exact(format!("/{service}/{method}"))),
+        (Some(service), None) if !is_regex => Some(Text::PathPrefix(format!("/{service}"))),
         (service, method) => {
             let part = |text: Option<String>, any: &str| match text {
                 Some(text) if is_regex => format!("(?:{text})"),
@@ -132,9 +133,13 @@ fn read_call(raw: raw::Call, path: &str, faults: &mut Faults) -> (Option<Text>, 
                 None => any.to_owned(),
             };
             let test = format!("/{}/{}", part(service, "[^/]+"), part(method, "[^/]+"));
-            (Some(Text::Regex(test)), PathRank::Regex, length)
+            Some(Text::Regex(test))
         }
     }
+}
+
+fn length(text: Option<&String>) -> usize {
+    text.map_or(0, String::len)
 }
 
 /// Tests of headers or parameters. Of two for one name the first counts, as the API has it.

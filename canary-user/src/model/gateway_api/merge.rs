@@ -1,5 +1,8 @@
 //! The rules of all routes of one Service or Gateway, as those of one VirtualService, in the order of their ranks.
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use super::{
     super::{
@@ -12,23 +15,71 @@ use super::{
     },
     GatewayRoute, RouteKind,
     attach::{Bound, RuleTo},
+    gateway::{Gateway, ListenerProtocol},
     matches::Rank,
     rules::RouteRule,
 };
 use crate::state::{HeaderChanges, HttpPolicy, Protocol, RequestMatch, Text};
 
-/// The routes of one parent as a VirtualService; `None` when there are none.
-pub(super) fn virtual_service(hosts: Vec<Host>, mut bound: Vec<Bound<'_>>) -> Option<VirtualService> {
+/// The routes of one Service as a VirtualService; `None` when there are none.
+pub(super) fn of_service(host: Host, mut bound: Vec<Bound<'_>>) -> Option<VirtualService> {
+    // It is those for everybody that say how the Service is treated.
+    let own = |it: &&Bound<'_>| it.consumer.is_none();
+    let oldest = bound.iter().filter(own).map(|it| it.resolved.route).min_by_key(|it| it.age());
+    let meta = oldest.or_else(|| bound.iter().map(|it| it.resolved.route).min_by_key(|it| it.age()))?.meta.clone();
     // The route of a namespace's own clients comes before those for everybody.
     bound.sort_by_key(|it| (it.consumer.is_none(), it.consumer));
-    let meta = bound.iter().map(|it| it.resolved.route).min_by_key(|it| it.age())?.meta.clone();
-    let several = bound.iter().any(|it| it.resolved.route.meta.key != meta.key);
+    let several = bound.iter().any(|it| it.resolved.route.meta.id() != meta.id());
     let mut http = Vec::new();
-    for group in bound.chunk_by(|a, b| (a.consumer, &a.listener) == (b.consumer, &b.listener)) {
-        http.extend(requests(group, &meta, several));
+    for group in bound.chunk_by(|a, b| a.consumer == b.consumer) {
+        let mut rules = requests(group, &meta, several);
+        // Whom a route of their namespace is for does not come to those for everybody.
+        if group.iter().any(|it| it.consumer.is_some()) && !rules.is_empty() {
+            let ports: BTreeSet<Option<u16>> = group.iter().map(|it| it.port).collect();
+            let source = group.first().map(Bound::source).unwrap_or_default();
+            for port in ports {
+                let holds = |it: &HttpMatch| (it.port.is_none() || it.port == port) && it.needs().is_none();
+                if !rules.iter().any(|rule| rule.matches.iter().any(holds)) {
+                    rules.push(nothing_found(port, source.clone(), None));
+                }
+            }
+        }
+        http.extend(rules);
     }
+    Some(virtual_service(meta, host, http, &bound, several))
+}
+
+/// The routes of a Gateway as a VirtualService. What is for the name of one listener comes to no other one, and what no
+/// route is for is not found.
+pub(super) fn of_gateway(gateway: &Gateway, bound: &[Bound<'_>]) -> VirtualService {
+    let several = true;
+    let mut listeners: Vec<(Option<&Host>, u16)> = gateway
+        .listeners
+        .iter()
+        .filter(|it| it.protocol == ListenerProtocol::Http)
+        .map(|it| (it.hostname.as_ref(), it.port))
+        .collect();
+    listeners.sort_by_key(|(name, port)| (Reverse(name.map(precision)), *name, *port));
+    listeners.dedup();
+    let mut http = Vec::new();
+    for (name, port) in listeners {
+        let here = |it: &&Bound<'_>| it.listener.as_ref() == name && it.port == Some(port);
+        let group: Vec<&Bound<'_>> = bound.iter().filter(here).collect();
+        http.extend(requests(group, &gateway.meta, several));
+        http.push(nothing_found(Some(port), SourceMatch::default(), name));
+    }
+    virtual_service(gateway.meta.clone(), gateway.host(), http, bound, several)
+}
+
+fn virtual_service(
+    meta: Meta,
+    host: Host,
+    mut http: Vec<HttpRule>,
+    bound: &[Bound<'_>],
+    several: bool,
+) -> VirtualService {
     let (mut tls, mut tcp) = (Vec::new(), Vec::new());
-    for it in &bound {
+    for it in bound {
         let route = it.resolved.route;
         let list = match route.kind {
             RouteKind::Tls => &mut tls,
@@ -37,6 +88,7 @@ pub(super) fn virtual_service(hosts: Vec<Host>, mut bound: Vec<Bound<'_>>) -> Op
         };
         let rules = route.rules.iter().zip(&it.resolved.to);
         list.extend(rules.map(|(rule, (to, _))| L4Rule {
+            name: several.then(|| format!("{}.{}", route.meta.key.name, rule.position)),
             position: rule.position.clone(),
             delegated: delegated(route, rule, &meta),
             matches: vec![it.connections()],
@@ -44,13 +96,17 @@ pub(super) fn virtual_service(hosts: Vec<Host>, mut bound: Vec<Bound<'_>>) -> Op
         }));
     }
     unique(http.iter_mut().map(|rule| &mut rule.name).collect());
-    let mut settings = bound.iter().map(|it| it.resolved.route.settings).reduce(Settings::or).unwrap_or_default();
+    // Of those for everybody the oldest says most.
+    let mut routes: Vec<&GatewayRoute> =
+        bound.iter().filter(|it| it.consumer.is_none()).map(|it| it.resolved.route).collect();
+    routes.sort_by_key(|route| route.age());
+    let mut settings = routes.iter().map(|route| route.settings).reduce(Settings::or).unwrap_or_default();
     if bound.iter().any(|it| it.resolved.route.kind == RouteKind::Udp) {
         settings.udp = Some(true);
     }
-    let written_hosts = hosts.iter().map(ToString::to_string).collect();
+    let (written_hosts, hosts) = (vec![host.to_string()], vec![host]);
     let export_to = ExportTo::Public;
-    Some(VirtualService { meta, hosts, written_hosts, mesh: true, export_to, http, tls, tcp, settings })
+    VirtualService { meta, hosts, written_hosts, mesh: true, export_to, http, tls, tcp, settings }
 }
 
 /// A match of a rule, with what decides about its place.
@@ -64,9 +120,9 @@ struct Ranked<'a> {
 }
 
 /// The rules for requests of the routes of one group of clients, the most precise first.
-fn requests(group: &[Bound<'_>], meta: &Meta, several: bool) -> Vec<HttpRule> {
+fn requests<'b>(group: impl IntoIterator<Item = &'b Bound<'b>>, meta: &Meta, several: bool) -> Vec<HttpRule> {
     let mut ranked = Vec::new();
-    for bound in group.iter().filter(|it| it.resolved.route.kind.is_http()) {
+    for bound in group.into_iter().filter(|it| it.resolved.route.kind.is_http()) {
         let rules = bound.resolved.route.rules.iter().zip(&bound.resolved.to);
         for (rule, to) in rules {
             let names: Vec<Option<Host>> =
@@ -105,16 +161,6 @@ fn requests(group: &[Bound<'_>], meta: &Meta, several: bool) -> Vec<HttpRule> {
         rule.delegated = delegated(route, first.rule, meta);
         found.push(rule);
     }
-    // Whom a route of their namespace is for does not come to those for everybody, and a name not to another listener.
-    if let Some(first) =
-        group.first().filter(|it| !found.is_empty() && (it.consumer.is_some() || it.listener.is_some()))
-    {
-        let every =
-            found.iter().any(|rule| rule.matches.iter().any(|it| it.port == first.port && it.needs().is_none()));
-        if !every {
-            found.push(nothing_found(first.port, first.source(), first.listener.as_ref()));
-        }
-    }
     found
 }
 
@@ -141,14 +187,14 @@ fn delegated(route: &GatewayRoute, rule: &RouteRule, meta: &Meta) -> Option<Dele
 }
 
 /// 404: as the API has it, for whoever asks for what no rule is for.
-pub(super) fn nothing_found(port: Option<u16>, source: SourceMatch, listener: Option<&Host>) -> HttpRule {
+fn nothing_found(port: Option<u16>, source: SourceMatch, listener: Option<&Host>) -> HttpRule {
     let authority = listener.map(|host| Text::Host(host.as_str().to_owned()));
     let request = RequestMatch { authority, ..RequestMatch::default() };
     HttpRule::answering(404, vec![HttpMatch { source, port, request }])
 }
 
 /// A full name first, then the longer one.
-pub(super) fn precision(host: &Host) -> (bool, usize) {
+fn precision(host: &Host) -> (bool, usize) {
     (!host.is_wildcard(), host.as_str().len())
 }
 
@@ -177,6 +223,7 @@ impl HttpRule {
             headers: HeaderChanges::default(),
             timeout_ms: None,
             proxied: Vec::new(),
+            needs_filters: false,
             not_followed: Vec::new(),
             policy: HttpPolicy::default(),
             mirrors: Vec::new(),

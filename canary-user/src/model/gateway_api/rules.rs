@@ -139,6 +139,7 @@ impl RouteRule {
             headers: headers.clone(),
             timeout_ms: self.timeout_ms,
             proxied: self.proxied.clone(),
+            needs_filters: self.proxied.iter().any(|field| field.contains("filters")),
             not_followed: self.not_followed.clone(),
             policy: HttpPolicy { retries: self.retries.clone(), cors: cors.clone(), ..HttpPolicy::default() },
             mirrors: mirrors.filter(|mirror| mirror.percentage.millionths() > 0).collect(),

@@ -57,7 +57,7 @@ fn ours(route: &VirtualService, rules: &mut Rules) {
                 _ => route.written_hosts[0].clone(),
             };
             // The end of a list, which Istio has no rule for.
-            if rule.name.as_deref() != Some("404") {
+            if !rule.name.as_deref().is_some_and(|name| name.starts_with("404")) {
                 rules.entry(host).or_default().push(text(rule, &it.request));
             }
         }

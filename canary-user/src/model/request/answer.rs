@@ -29,7 +29,8 @@ pub(crate) enum RedirectPort {
     OfRequest,
     /// None is written, so the scheme's: `FROM_PROTOCOL_DEFAULT`.
     OfScheme,
-    /// This, or the one that the client addressed; not written where it is the scheme's. The Gateway API's.
+    /// This, or the scheme's if there is one, or the one that the client addressed; not written where it is the scheme's.
+    /// The Gateway API's.
     Shortest(Option<u16>),
 }
 

@@ -98,8 +98,15 @@ fn outcomes_of_every_kind() {
         [choice(Choosing::KeyedClient, Some("v1")), choice(Choosing::KeyedClient, Some("v2"))]
             .contains(&outcome(keyed))
     );
-    let to =
-        Redirect { code: 302, uri: Some("/there".into()), prefix: None, authority: None, scheme: None, port: None };
+    let to = Redirect {
+        code: 302,
+        uri: Some("/there".into()),
+        prefix: None,
+        authority: None,
+        scheme: None,
+        port: None,
+        bare: false,
+    };
     let location = Some("http://web/there?b".into());
     assert_eq!(outcome(rule(HttpAction::Redirect(to))), Outcome::Redirect { status: 302, location });
     let answer = HttpAction::Answer { status: 410, body: String::new() };

@@ -124,11 +124,12 @@ fn the_client_is_the_last_that_is_forwarded_for() {
 #[test]
 fn redirects_replace_what_they_name() {
     let headers = HeaderMap::new();
-    let none = Redirect { code: 301, uri: None, prefix: None, authority: None, scheme: None, port: None };
+    let none = Redirect { code: 301, uri: None, prefix: None, authority: None, scheme: None, port: None, bare: false };
     let table = [
         ("a:80", none.clone(), "http://a:80/p?q=1"),
         ("a:80", Redirect { scheme: Some("https".into()), ..none.clone() }, "https://a/p?q=1"),
         ("a:81", Redirect { scheme: Some("https".into()), ..none.clone() }, "https://a:81/p?q=1"),
+        ("a:8080", Redirect { scheme: Some("https".into()), bare: true, ..none.clone() }, "https://a/p?q=1"),
         ("a:80", Redirect { port: Some(8443), ..none.clone() }, "http://a:8443/p?q=1"),
         ("[::1]", Redirect { port: Some(1), ..none.clone() }, "http://[::1]:1/p?q=1"),
         ("a:80", Redirect { authority: Some("b:9".into()), ..none.clone() }, "http://b:9/p?q=1"),

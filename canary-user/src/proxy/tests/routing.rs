@@ -76,6 +76,7 @@ async fn requests_and_answers_are_changed_on_the_way() {
     let add = [("x-by".into(), "rule, %RESPONSE_CODE% %PROTOCOL%".into())].into();
     forward.headers.response = HeaderOperations { add, ..Default::default() };
     let redirect = HttpAction::Redirect(Redirect {
+        bare: false,
         prefix: None,
         code: 308,
         uri: Some("/there".into()),

@@ -2,6 +2,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Instant,
 };
 
 use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
@@ -66,6 +67,7 @@ impl Access {
             said: BTreeMap::new(),
             told: BTreeSet::new(),
             trouble: None,
+            renewed: Instant::now(),
         };
         Ok(writer.run())
     }
@@ -81,6 +83,8 @@ struct Writer {
     /// Events that were sent: object and text.
     told: BTreeSet<(String, String)>,
     trouble: Option<String>,
+    /// When the Lease was looked at last.
+    renewed: Instant,
 }
 
 impl Writer {
@@ -96,11 +100,18 @@ impl Writer {
         }
     }
 
-    async fn turn(&mut self) -> Result<(), Error> {
-        if !self.lease.hold().await? {
-            // Another agent may write meanwhile.
+    /// Holds the Lease on; without it another agent may write.
+    async fn hold(&mut self) -> Result<bool, Error> {
+        let held = self.lease.hold().await?;
+        self.renewed = Instant::now();
+        if !held {
             self.said.clear();
-            self.told.clear();
+        }
+        Ok(held)
+    }
+
+    async fn turn(&mut self) -> Result<(), Error> {
+        if !self.hold().await? {
             return Ok(());
         }
         let remarks = self.remarks.borrow_and_update().clone();
@@ -108,6 +119,10 @@ impl Writer {
         let now: BTreeSet<String> = saying.map(|remark| remark.object.id()).collect();
         let mut last = Ok(());
         for remark in remarks.iter() {
+            // Many may take longer than the Lease lasts.
+            if self.renewed.elapsed() > RENEWAL && !self.hold().await? {
+                return Ok(());
+            }
             let id = remark.object.id();
             let same = |it: &Remark| it.says == remark.says && it.object.body == remark.object.body;
             if remark.says.is_some() && !self.said.get(&id).is_some_and(same) {
@@ -130,8 +145,13 @@ impl Writer {
         let stale: Vec<Remark> =
             self.said.iter().filter(|(id, _)| !now.contains(*id)).map(|(_, remark)| remark.clone()).collect();
         for remark in stale {
-            if matches!(remark.says, Some(Says::Parents(_))) {
-                self.write(&remark.object, Some(&Says::Parents(Vec::new()))).await?;
+            let done = match remark.says {
+                Some(Says::Parents(_)) => self.write(&remark.object, Some(&Says::Parents(Vec::new()))).await,
+                _ => Ok(()),
+            };
+            if let Err(error) = done {
+                last = Err(error);
+                continue;
             }
             self.said.remove(&remark.object.id());
         }

@@ -185,3 +185,16 @@ fn what_is_reported_is_kept() {
         assert!(kind("services").keep.contains(&format!("spec.{field}").as_str()), "{field}");
     }
 }
+
+/// Every kind that is followed can be read in the form in which it is kept.
+#[test]
+fn what_is_kept_can_be_read() {
+    let (holdings, cluster) = listed();
+    let labels = json!({"team": "shop"});
+    let namespace = json!({"metadata": {"name": "shop", "labels": labels}, "spec": {"finalizers": ["kubernetes"]}});
+    holdings.put(kind("namespaces"), trim::trim(kind("namespaces"), "v1", namespace).unwrap());
+    let service = json!({"metadata": {"name": "x", "namespace": "shop"}, "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}});
+    holdings.put(kind("services"), trim::trim(kind("services"), "v1", service).unwrap());
+    let (model, found) = crate::model::Model::read(&cluster.read().unwrap());
+    assert_eq!((found, model.broken().len(), model.services().len()), (vec![], 0, 1));
+}
