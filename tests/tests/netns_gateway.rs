@@ -12,7 +12,7 @@ use canary_tests::{
     story::Hook,
 };
 
-const GATEWAY: &str = r#"
+const GATEWAY: &str = r"
 apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
 metadata: {name: canary}
@@ -59,7 +59,7 @@ kind: Service
 metadata: {name: helloworld-v2}
 spec: {selector: {app: helloworld, version: v2}, ports: [{name: http, port: 5000}]}
 ---
-"#;
+";
 
 #[test]
 fn a_gateway_answers_at_its_address() -> Result<()> {
