@@ -290,8 +290,7 @@ impl<K: Kernel> Agent<K> {
         self.drains.extend(ends);
         let changes = history::changes(&self.memory.state, &wanted.state);
         let entry = self.history.record((self.clock)(), author, action, undoes, changes).map(|entry| entry.id);
-        let objects = wanted.objects.clone();
-        let memory = Memory { state: wanted.state.clone(), objects };
+        let memory = Memory { state: wanted.state.clone(), objects: wanted.objects };
         let remember = memory != self.memory;
         self.memory = memory;
         self.view.remarks = Arc::new(wanted.remarks);

@@ -55,9 +55,9 @@ pub struct Compiled {
 /// What decided about one service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ServiceReport {
-    /// The VirtualService in force.
+    /// The VirtualService in force; of the Gateway API the oldest route of the Service, or the Gateway.
     pub virtual_service: Option<Decider>,
-    /// Delegates of it that have rules of the service.
+    /// Others that have rules of the service: delegates of it, or routes beside it.
     pub delegates: Vec<Decider>,
     /// The `DestinationRules` that define its subsets, or how the proxy treats their endpoints.
     pub destination_rules: Vec<Decider>,

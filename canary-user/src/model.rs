@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     diagnostic::{Diagnostic, Severity},
-    source::{Object, Snapshot},
+    source::{GATEWAY_API, Object, Snapshot},
 };
 
 mod broken;
@@ -40,8 +40,7 @@ pub(crate) use destination_rule::{DestinationRule, Subset};
 pub(crate) use endpoints::{EndpointSlice, Pod, SliceEndpoint};
 pub(crate) use fields::{IN_KERNEL, unenforced};
 pub(crate) use gateway_api::{
-    Attachment, GROUP, Gateway, GatewayClass, GatewayRoute, Listener, ListenerProtocol, RouteKind,
-    Target as RouteParent,
+    Attachment, Gateway, GatewayClass, GatewayRoute, Listener, ListenerProtocol, RouteKind, Target as RouteParent,
 };
 pub(crate) use meta::{Key, Labels, Meta, selects};
 pub(crate) use names::{DOMAIN, ExportTo, Host, ROOT_NAMESPACE};
@@ -54,6 +53,7 @@ pub(crate) use traffic_policy::merged as merged_policy;
 pub(crate) use virtual_service::{L4Match, L4Rule, SourceMatch, VirtualService};
 
 use gateway_api::{NamespaceLabels, ReferenceGrant};
+use native::NativeKind;
 use problem::{Invalid, diagnose};
 
 /// Valid resources, each kind in an order that does not depend on the order of files.
@@ -91,25 +91,19 @@ impl Model {
         let mut model = Self::default();
         let mut diagnostics = Vec::new();
         for object in &snapshot.objects {
+            if let Some(kind) = NativeKind::of(object) {
+                model.take_native(kind, object, &mut diagnostics);
+                continue;
+            }
             let Some(kind) = ReadKind::of(object) else {
                 diagnostics.push(skipped(object));
                 continue;
             };
-            if kind.is_native() {
-                model.take_native(kind, object, &mut diagnostics);
-                continue;
-            }
             let object = &*object.unpacked();
-            let mut faults = strict::unknown(object);
-            // Whoever has fields that are none is read all the same, for what else there is to say.
-            let taken = if faults.is_empty() { model.take(kind, object) } else { Self::default().take(kind, object) };
-            faults.extend(taken.err().unwrap_or_default());
-            if faults.is_empty() {
-                diagnostics.extend(fields::not_enforced(object));
-            } else {
-                diagnostics.extend(faults.iter().map(|invalid| diagnose(object, invalid)));
-                model.broken.push(Broken::new(object));
-            }
+            let take = |known| if known { model.take(kind, object) } else { Self::default().take(kind, object) };
+            let (taken, found) = judged(object, take);
+            diagnostics.extend(found);
+            model.broken.extend(taken.err());
         }
         model.virtual_services.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
         let routes: Vec<&Object> = snapshot
@@ -128,12 +122,14 @@ impl Model {
         (model, diagnostics)
     }
 
-    /// Makes of the routes of the Gateway API what means the same.
+    /// Makes of the routes of the Gateway API what means the same. Gateways of others are theirs.
     fn attach(&mut self) {
+        let own: Vec<&str> =
+            self.gateway_classes.iter().filter(|it| it.is_own()).map(|it| it.meta.key.name.as_str()).collect();
+        self.gateways.retain(|gateway| own.contains(&gateway.class.as_str()));
         let attached = gateway_api::attach(&gateway_api::World {
             routes: &self.gateway_routes,
             gateways: &self.gateways,
-            classes: &self.gateway_classes,
             grants: &self.grants,
             namespaces: &self.namespaces,
             services: &self.services,
@@ -156,7 +152,6 @@ impl Model {
             ReadKind::WorkloadEntry => {
                 self.workload_entries.insert(key, WorkloadEntry::read(object)?);
             }
-            ReadKind::Service | ReadKind::EndpointSlice | ReadKind::Pod => {}
             ReadKind::RoutePolicy => {
                 self.policies.insert(key, RoutePolicy::read(object)?);
             }
@@ -222,7 +217,7 @@ impl Model {
         &self.attachments
     }
 
-    /// Gateways of all classes.
+    /// Gateways of canary's classes.
     pub(crate) fn gateways(&self) -> &[Gateway] {
         &self.gateways
     }
@@ -230,11 +225,6 @@ impl Model {
     /// Classes of Gateways.
     pub(crate) fn gateway_classes(&self) -> &[GatewayClass] {
         &self.gateway_classes
-    }
-
-    /// Whether a Gateway is canary's.
-    pub(crate) fn is_own(&self, gateway: &Gateway) -> bool {
-        self.gateway_classes.iter().any(|class| class.is_own() && class.meta.key.name == gateway.class)
     }
 
     /// How many routes a listener has.
@@ -248,16 +238,13 @@ impl Model {
     }
 }
 
-/// Kinds that canary reads.
+/// Kinds that canary reads, beside [`NativeKind`].
 #[derive(Debug, Clone, Copy)]
 enum ReadKind {
     VirtualService,
     DestinationRule,
     ServiceEntry,
     WorkloadEntry,
-    Service,
-    EndpointSlice,
-    Pod,
     RoutePolicy,
     GatewayRoute(RouteKind),
     Gateway,
@@ -267,11 +254,6 @@ enum ReadKind {
 }
 
 impl ReadKind {
-    /// Of Kubernetes itself: there are very many.
-    const fn is_native(self) -> bool {
-        matches!(self, Self::Service | Self::EndpointSlice | Self::Pod)
-    }
-
     fn of(object: &Object) -> Option<Self> {
         let istio = matches!(
             object.api_version.as_str(),
@@ -282,12 +264,9 @@ impl ReadKind {
             ("DestinationRule", _) if istio => Self::DestinationRule,
             ("ServiceEntry", _) if istio => Self::ServiceEntry,
             ("WorkloadEntry", _) if istio => Self::WorkloadEntry,
-            ("Service", "v1") => Self::Service,
-            ("Pod", "v1") => Self::Pod,
-            ("EndpointSlice", "discovery.k8s.io/v1") => Self::EndpointSlice,
             ("RoutePolicy", "canary.io/v1alpha1") => Self::RoutePolicy,
             ("Namespace", "v1") => Self::Namespace,
-            (kind, _) if object.group() == gateway_api::GROUP => match kind {
+            (kind, _) if object.group() == GATEWAY_API => match kind {
                 "Gateway" => Self::Gateway,
                 "GatewayClass" => Self::GatewayClass,
                 "ReferenceGrant" => Self::ReferenceGrant,
@@ -296,6 +275,21 @@ impl ReadKind {
             _ => return None,
         })
     }
+}
+
+/// What `read` makes of an object, and what there is to say about it. Whoever has fields that are none (`read` is told so by
+/// `false`) is read all the same, for what else there is to say.
+fn judged<T>(
+    object: &Object,
+    read: impl FnOnce(bool) -> Result<T, Vec<Invalid>>,
+) -> (Result<T, Broken>, Vec<Diagnostic>) {
+    let mut faults = strict::unknown(object);
+    match read(faults.is_empty()) {
+        Ok(taken) if faults.is_empty() => return (Ok(taken), fields::not_enforced(object)),
+        Ok(_) => {}
+        Err(found) => faults.extend(found),
+    }
+    (Err(Broken::new(object)), faults.iter().map(|invalid| diagnose(object, invalid)).collect())
 }
 
 fn skipped(object: &Object) -> Diagnostic {

@@ -24,6 +24,9 @@ mod watch;
 pub mod write;
 mod yaml;
 
+/// The group of the Gateway API.
+pub(crate) const GATEWAY_API: &str = "gateway.networking.k8s.io";
+
 /// Codes of what a source can say.
 pub mod code {
     /// A document, or a file, cannot be read as YAML or JSON.

@@ -1,5 +1,9 @@
 //! Which rules of a VirtualService apply to a port, for whom, and where the list ends.
-use std::{cmp::Reverse, collections::BTreeSet, net::IpAddr};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 
@@ -330,19 +334,20 @@ fn merged(sources: BTreeSet<IpNet>) -> Vec<IpNet> {
     IpNet::aggregate(&sources.into_iter().collect())
 }
 
-/// Two rules may have one name in a VirtualService; the later ones go by their position.
+/// Two rules may have one name in a VirtualService; the later ones go by their position. One that is in several places has a
+/// number from the second one on.
 fn make_unique(candidates: &mut [Candidate<'_>]) {
-    let mut seen = BTreeSet::new();
+    let mut seen: BTreeMap<String, String> = BTreeMap::new();
     for candidate in candidates {
-        if !seen.insert(candidate.name.clone()) {
-            let plain = match candidate.field.strip_prefix("spec.") {
-                Some(position) => position.to_owned(),
-                None => format!("{} (added)", candidate.name),
-            };
-            let numbered = (2..).map(|n| format!("{plain} ({n})"));
-            let mut names = std::iter::once(plain.clone()).chain(numbered);
-            // The numbers do not end.
-            candidate.name = names.find(|name| seen.insert(name.clone())).unwrap_or(plain.clone());
-        }
+        let name = match (seen.get(&candidate.name), candidate.field.strip_prefix("spec.")) {
+            (Some(field), Some(position)) if *field != candidate.field => position.to_owned(),
+            (Some(field), None) if *field != candidate.field => format!("{} (added)", candidate.name),
+            _ => candidate.name.clone(),
+        };
+        let numbered = (2..).map(|n| format!("{name} ({n})"));
+        let mut names = std::iter::once(name.clone()).chain(numbered);
+        // The numbers do not end.
+        candidate.name = names.find(|name| !seen.contains_key(name)).unwrap_or(name);
+        seen.insert(candidate.name.clone(), candidate.field.clone());
     }
 }

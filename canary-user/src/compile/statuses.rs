@@ -5,8 +5,11 @@ use serde_json::{Value, json};
 
 use super::ServiceReport;
 use crate::{
-    model::{Attachment, GROUP, Gateway, Host, Listener, ListenerProtocol, Model, RouteParent},
-    source::cluster::{CONTROLLER, Says},
+    model::{Attachment, Gateway, Host, Listener, ListenerProtocol, Model, RouteParent},
+    source::{
+        GATEWAY_API,
+        cluster::{CONTROLLER, Says},
+    },
     state::ServiceId,
 };
 
@@ -18,8 +21,7 @@ pub(super) fn statuses(model: &Model, services: &BTreeMap<ServiceId, ServiceRepo
         parents.entry(attachment.route.id()).or_default().push(entry);
     }
     let parents = parents.into_iter().map(|(object, entries)| (object, Says::Parents(entries)));
-    let own = |gateway: &&Gateway| model.is_own(gateway);
-    let gateways = model.gateways().iter().filter(own).map(|it| gateway(model, it));
+    let gateways = model.gateways().iter().map(|it| gateway(model, it));
     let classes = model.gateway_classes().iter().filter(|class| class.is_own()).map(|class| {
         let conditions = json!([condition("Accepted", Ok("Accepted"), "its Gateways are canary's")]);
         (class.meta.id(), Says::Fields(json!({"conditions": conditions})))
@@ -115,7 +117,7 @@ fn listener(model: &Model, gateway: &Gateway, of: &Listener) -> Value {
     } else {
         condition("Programmed", Err("Invalid"), "canary does not answer at its port")
     };
-    let kinds: Vec<Value> = of.kinds.iter().map(|kind| json!({"group": GROUP, "kind": kind.name()})).collect();
+    let kinds: Vec<Value> = of.kinds.iter().map(|kind| json!({"group": GATEWAY_API, "kind": kind.name()})).collect();
     json!({
         "name": of.name,
         "attachedRoutes": model.routes_of(gateway, of),

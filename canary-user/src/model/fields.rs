@@ -3,10 +3,9 @@
 //! Fields that no API has are worse where they decide: see [`strict`](super::strict).
 use serde_json::Value;
 
-use super::gateway_api;
 use crate::{
     diagnostic::{Diagnostic, Severity},
-    source::Object,
+    source::{GATEWAY_API, Object},
 };
 
 /// Fields of `spec` that canary reads. `[]` is any entry of a list; a final `.*` takes everything below.
@@ -207,7 +206,7 @@ pub(super) fn not_enforced(object: &Object) -> Vec<Diagnostic> {
         "WorkloadEntry" => WORKLOAD_ENTRY,
         "RoutePolicy" => ROUTE_POLICY,
         "Service" => return service(spec, object),
-        "Gateway" if object.group() == gateway_api::GROUP => GATEWAY,
+        "Gateway" if object.group() == GATEWAY_API => GATEWAY,
         _ => return Vec::new(),
     };
     let mut found = Vec::new();

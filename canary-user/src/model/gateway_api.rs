@@ -12,7 +12,7 @@ use super::{
     route::read_port,
     settings::Settings,
 };
-use crate::source::Object;
+use crate::source::{GATEWAY_API, Object};
 
 mod attach;
 mod backends;
@@ -30,9 +30,6 @@ pub(super) use attach::{World, attach};
 pub(crate) use gateway::{Gateway, GatewayClass, Listener, ListenerProtocol, NamespaceLabels};
 pub(crate) use grants::ReferenceGrant;
 use rules::RouteRule;
-
-/// The API's group.
-pub(crate) const GROUP: &str = "gateway.networking.k8s.io";
 
 /// A valid route.
 #[derive(Debug, Clone)]
@@ -153,9 +150,9 @@ impl Parent {
             faults.push(format!("{path}.name"), Problem::Missing);
         }
         let key = Key::new(raw.namespace.as_deref().unwrap_or(namespace), name);
-        let target = match (raw.group.as_deref().unwrap_or(GROUP), raw.kind.as_deref().unwrap_or("Gateway")) {
+        let target = match (raw.group.as_deref().unwrap_or(GATEWAY_API), raw.kind.as_deref().unwrap_or("Gateway")) {
             ("" | "core", "Service") => Target::Service(key),
-            (GROUP, "Gateway") => Target::Gateway(key),
+            (GATEWAY_API, "Gateway") => Target::Gateway(key),
             _ => Target::Other,
         };
         let port = match raw.port {

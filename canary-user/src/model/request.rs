@@ -49,8 +49,6 @@ pub(crate) struct HttpRule {
     pub(crate) timeout_ms: Option<u64>,
     /// Fields that only the proxy follows, by their names under the rule, such as `route[1].headers`.
     pub(crate) proxied: Vec<String>,
-    /// It has filters of the Gateway API, which must not be left out where there is a proxy.
-    pub(crate) needs_filters: bool,
     /// Fields that nothing follows, of whose kind there are others that the proxy does, in the same way.
     pub(crate) not_followed: Vec<NotFollowed>,
     /// Without the mirrors.
@@ -164,7 +162,6 @@ impl HttpRule {
             headers,
             timeout_ms,
             proxied,
-            needs_filters: false,
             not_followed,
             policy,
             mirrors,
@@ -174,6 +171,11 @@ impl HttpRule {
     /// Whether it goes by this name or stands at this position (`http[0]`), itself or as a rule of a delegate.
     pub(crate) fn is_called(&self, name: &str) -> bool {
         self.names().any(|it| it == name)
+    }
+
+    /// Whether it has filters of the Gateway API, which must not be left out where there is a proxy.
+    pub(crate) fn has_filters(&self) -> bool {
+        self.proxied.iter().any(|field| field.contains("filters"))
     }
 
     /// What it goes by, the most precise first.

@@ -1,4 +1,5 @@
-//! Changes the weights of one rule in the text of a VirtualService or a route of the Gateway API, and leaves every other byte as it was.
+//! Changes the weights of one rule in the text of a VirtualService or a route of the Gateway API, and leaves every other
+//! byte as it was.
 //!
 //! The proof is in the function itself: the new text is parsed, and unless it differs from the old one in exactly
 //! these weights it is not handed out.
@@ -8,7 +9,7 @@ use self::{
     names::{Named, named},
     patch::{Place, apply, weight_patch},
 };
-use super::{Object, documents, object::object_nodes, parse, similar::did_you_mean, yaml::Node};
+use super::{GATEWAY_API, Object, documents, object::object_nodes, parse, similar::did_you_mean, yaml::Node};
 
 mod names;
 mod patch;
@@ -31,17 +32,24 @@ const VIRTUAL_SERVICE: Lists = Lists { sections: &["http", "tls", "tcp"], entrie
 /// Of a route of the Gateway API.
 const GATEWAY_ROUTE: Lists = Lists { sections: &["rules"], entries: "backendRefs", unwritten: 1 };
 
-/// The group of the Gateway API.
-const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
-
 impl Lists {
     /// Those of an object that has weights.
     pub(crate) fn of(object: &Object) -> Option<Self> {
-        match object.kind.as_str() {
+        Self::of_kind(object.group(), &object.kind)
+    }
+
+    /// Those of a kind that has weights.
+    pub(crate) fn of_kind(group: &str, kind: &str) -> Option<Self> {
+        match kind {
             "VirtualService" => Some(VIRTUAL_SERVICE),
-            kind if object.group() == GATEWAY_GROUP && kind.ends_with("Route") => Some(GATEWAY_ROUTE),
+            kind if group == GATEWAY_API && kind.ends_with("Route") => Some(GATEWAY_ROUTE),
             _ => None,
         }
+    }
+
+    /// Whether an entry is the destination itself, by name and port.
+    fn are_backends(self) -> bool {
+        self == GATEWAY_ROUTE
     }
 }
 

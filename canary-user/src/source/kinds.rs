@@ -1,5 +1,5 @@
 //! Kinds that an API group has: an object of another kind in such a group is a slip, and not somebody else's business.
-use super::{Object, code, similar::similar};
+use super::{GATEWAY_API, Object, code, similar::similar};
 use crate::diagnostic::{Diagnostic, Severity};
 
 /// Groups whose objects canary reads, the versions that it reads, and all their kinds.
@@ -22,7 +22,7 @@ const GROUPS: &[(&str, &[&str], &[&str])] = &[
     ("discovery.k8s.io", &["v1"], &["EndpointSlice"]),
     ("canary.io", &["v1alpha1"], &["RoutePolicy"]),
     (
-        "gateway.networking.k8s.io",
+        GATEWAY_API,
         &["v1", "v1beta1", "v1alpha2", "v1alpha3"],
         &[
             "BackendTLSPolicy",

@@ -90,7 +90,7 @@ fn in_kernel<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
             Who::Only(sources) => Some(merged(sources)),
         };
         let (what, proxy) = match &named.rule.action {
-            HttpAction::Route { .. } if named.rule.needs_filters && scope.proxy && can_be_proxied(scope) => {
+            HttpAction::Route { .. } if named.rule.has_filters() && scope.proxy && can_be_proxied(scope) => {
                 ("filters", true)
             }
             HttpAction::Route { route, .. } => {

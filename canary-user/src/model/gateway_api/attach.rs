@@ -16,7 +16,7 @@ use super::{
     },
     GatewayRoute, Parent, ReferenceGrant, RouteKind, Target,
     backends::{Backend, Unresolved},
-    gateway::{Gateway, GatewayClass, Listener, ListenerProtocol, NamespaceLabels},
+    gateway::{Gateway, Listener, ListenerProtocol, NamespaceLabels},
     merge::{of_gateway, of_service},
     rules::RouteRule,
 };
@@ -72,8 +72,8 @@ impl Because {
 /// What routes are attached with.
 pub(in crate::model) struct World<'a> {
     pub(in crate::model) routes: &'a [GatewayRoute],
+    /// Those of canary's classes.
     pub(in crate::model) gateways: &'a [Gateway],
-    pub(in crate::model) classes: &'a [GatewayClass],
     pub(in crate::model) grants: &'a [ReferenceGrant],
     pub(in crate::model) namespaces: &'a BTreeMap<String, NamespaceLabels>,
     pub(in crate::model) services: &'a BTreeMap<Key, Arc<Service>>,
@@ -140,7 +140,7 @@ pub(in crate::model) fn attach(world: &World<'_>) -> Attached {
             attached.virtual_services.extend(of_service(service.host.clone(), bound));
         }
     }
-    for gateway in world.gateways.iter().filter(|it| world.is_own(it)) {
+    for gateway in world.gateways {
         let bound = by_gateway.remove(&gateway.meta.key).unwrap_or_default();
         attached.virtual_services.push(of_gateway(gateway, &bound));
         attached.entries.push(entry(gateway));
@@ -149,12 +149,8 @@ pub(in crate::model) fn attach(world: &World<'_>) -> Attached {
 }
 
 impl World<'_> {
-    fn is_own(&self, gateway: &Gateway) -> bool {
-        self.classes.iter().any(|class| class.is_own() && class.meta.key.name == gateway.class)
-    }
-
     fn gateway(&self, key: &Key) -> Option<&Gateway> {
-        self.gateways.iter().find(|gateway| gateway.meta.key == *key && self.is_own(gateway))
+        self.gateways.iter().find(|gateway| gateway.meta.key == *key)
     }
 
     fn bind_gateway<'r>(

@@ -10,9 +10,9 @@ use super::{
         route::read_port,
         selects,
     },
-    GROUP, RouteKind,
+    RouteKind,
 };
-use crate::source::{Object, cluster::CONTROLLER};
+use crate::source::{GATEWAY_API, Object, cluster::CONTROLLER};
 
 /// A valid Gateway, of any class.
 #[derive(Debug, Clone)]
@@ -162,7 +162,7 @@ impl Listener {
         let (mut kinds, mut unknown_kinds) = (protocol.kinds().to_vec(), false);
         if !allowed.kinds.is_empty() {
             let asked = allowed.kinds.iter().map(|it| {
-                let own = it.group.as_deref().unwrap_or(GROUP) == GROUP;
+                let own = it.group.as_deref().unwrap_or(GATEWAY_API) == GATEWAY_API;
                 RouteKind::by_name(&it.kind).filter(|kind| own && protocol.kinds().contains(kind))
             });
             let asked: Vec<_> = asked.collect();

@@ -4,7 +4,7 @@ use super::super::{
     problem::Invalid,
     raw,
 };
-use crate::source::Object;
+use crate::source::{GATEWAY_API, Object};
 
 /// A valid grant.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ impl ReferenceGrant {
     /// Whether an object of kind `from` of the Gateway API, in `namespace`, may refer to the object of this group and kind.
     pub(super) fn allows(&self, (from, namespace): (&str, &str), (group, kind): (&str, &str), to: &Key) -> bool {
         self.meta.key.namespace == to.namespace
-            && self.from.iter().any(|(group, kind, of)| group == super::GROUP && kind == from && of == namespace)
+            && self.from.iter().any(|(group, kind, of)| group == GATEWAY_API && kind == from && of == namespace)
             && self.to.iter().any(|(to_group, to_kind, name)| {
                 to_group == group && to_kind == kind && name.as_ref().is_none_or(|name| *name == to.name)
             })

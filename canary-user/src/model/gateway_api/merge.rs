@@ -71,13 +71,7 @@ pub(super) fn of_gateway(gateway: &Gateway, bound: &[Bound<'_>]) -> VirtualServi
     virtual_service(gateway.meta.clone(), gateway.host(), http, bound, several)
 }
 
-fn virtual_service(
-    meta: Meta,
-    host: Host,
-    mut http: Vec<HttpRule>,
-    bound: &[Bound<'_>],
-    several: bool,
-) -> VirtualService {
+fn virtual_service(meta: Meta, host: Host, http: Vec<HttpRule>, bound: &[Bound<'_>], several: bool) -> VirtualService {
     let (mut tls, mut tcp) = (Vec::new(), Vec::new());
     for it in bound {
         let route = it.resolved.route;
@@ -92,10 +86,9 @@ fn virtual_service(
             position: rule.position.clone(),
             delegated: delegated(route, rule, &meta),
             matches: vec![it.connections()],
-            route: rule.connections(to.clone()),
+            route: rule.leads(to.clone()),
         }));
     }
-    unique(http.iter_mut().map(|rule| &mut rule.name).collect());
     // Of those for everybody the oldest says most.
     let mut routes: Vec<&GatewayRoute> =
         bound.iter().filter(|it| it.consumer.is_none()).map(|it| it.resolved.route).collect();
@@ -198,18 +191,6 @@ fn precision(host: &Host) -> (bool, usize) {
     (!host.is_wildcard(), host.as_str().len())
 }
 
-/// A rule that is in several places has a number from its second one on.
-fn unique(names: Vec<&mut Option<String>>) {
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for name in names.into_iter().flatten() {
-        let count = seen.entry(name.clone()).or_default();
-        *count += 1;
-        if *count > 1 {
-            *name = format!("{name} ({count})");
-        }
-    }
-}
-
 impl HttpRule {
     /// A rule that answers with a status.
     fn answering(status: u16, matches: Vec<HttpMatch>) -> Self {
@@ -223,7 +204,6 @@ impl HttpRule {
             headers: HeaderChanges::default(),
             timeout_ms: None,
             proxied: Vec::new(),
-            needs_filters: false,
             not_followed: Vec::new(),
             policy: HttpPolicy::default(),
             mirrors: Vec::new(),

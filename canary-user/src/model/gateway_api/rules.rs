@@ -116,9 +116,8 @@ impl RouteRule {
             _ if unknown.is_some() => failing(),
             Some(to) => HttpAction::Redirect(to.clone()),
             None => {
-                let weighted = to.into_iter().zip(self.backends.iter().map(|it| it.weight)).collect();
                 let headers = self.backends.iter().map(|it| it.headers.clone()).collect();
-                Route::of_backends(weighted).map_or_else(failing, |route| HttpAction::Route {
+                self.leads(to).map_or_else(failing, |route| HttpAction::Route {
                     route,
                     headers,
                     rewrite: rewrite.clone(),
@@ -139,15 +138,14 @@ impl RouteRule {
             headers: headers.clone(),
             timeout_ms: self.timeout_ms,
             proxied: self.proxied.clone(),
-            needs_filters: self.proxied.iter().any(|field| field.contains("filters")),
             not_followed: self.not_followed.clone(),
             policy: HttpPolicy { retries: self.retries.clone(), cors: cors.clone(), ..HttpPolicy::default() },
             mirrors: mirrors.filter(|mirror| mirror.percentage.millionths() > 0).collect(),
         }
     }
 
-    /// Where connections go by the rule; `None`: nowhere.
-    pub(super) fn connections(&self, to: Vec<Destination>) -> Option<Route> {
+    /// Where the rule leads; `None`: nowhere, as nothing has a weight.
+    pub(super) fn leads(&self, to: Vec<Destination>) -> Option<Route> {
         Route::of_backends(to.into_iter().zip(self.backends.iter().map(|it| it.weight)).collect())
     }
 }

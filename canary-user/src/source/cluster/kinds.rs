@@ -1,4 +1,5 @@
 //! The resources that are watched.
+use crate::source::{GATEWAY_API, edit::Lists};
 
 /// One resource of the API.
 #[derive(Debug)]
@@ -11,9 +12,9 @@ pub(crate) struct Kind {
     pub(crate) plural: &'static str,
     /// As in objects.
     pub(crate) name: &'static str,
-    /// Fields that are kept; none: all of them. Of the cluster's own kinds only what is read is kept: there are many, they are
-    /// large, and a newer API server may know fields that this canary does not.
-    pub(crate) keep: &'static [&'static str],
+    /// Fields that are kept beside `metadata`; `None`: all of them. Of the cluster's own kinds only what is read is kept: there
+    /// are many, they are large, and a newer API server may know fields that this canary does not.
+    pub(crate) keep: Option<&'static [&'static str]>,
 }
 
 impl Kind {
@@ -29,11 +30,11 @@ impl Kind {
 }
 
 const fn istio(plural: &'static str, name: &'static str) -> Kind {
-    Kind { group: "networking.istio.io", versions: &["v1", "v1beta1", "v1alpha3"], plural, name, keep: &[] }
+    Kind { group: "networking.istio.io", versions: &["v1", "v1beta1", "v1alpha3"], plural, name, keep: None }
 }
 
 const fn gateway_api(plural: &'static str, name: &'static str, versions: &'static [&'static str]) -> Kind {
-    Kind { group: "gateway.networking.k8s.io", versions, plural, name, keep: &[] }
+    Kind { group: GATEWAY_API, versions, plural, name, keep: None }
 }
 
 /// All of them.
@@ -43,7 +44,7 @@ pub(crate) const KINDS: &[Kind] = &[
         versions: &["v1"],
         plural: "services",
         name: "Service",
-        keep: &[
+        keep: Some(&[
             "spec.type",
             "spec.clusterIP",
             "spec.clusterIPs",
@@ -65,14 +66,14 @@ pub(crate) const KINDS: &[Kind] = &[
             "spec.ports[].nodePort",
             "status.loadBalancer.ingress[].ip",
             "status.loadBalancer.ingress[].ipMode",
-        ],
+        ]),
     },
     Kind {
         group: "discovery.k8s.io",
         versions: &["v1"],
         plural: "endpointslices",
         name: "EndpointSlice",
-        keep: &[
+        keep: Some(&[
             "addressType",
             "endpoints[].addresses",
             "endpoints[].conditions",
@@ -85,14 +86,14 @@ pub(crate) const KINDS: &[Kind] = &[
             "ports[].name",
             "ports[].port",
             "ports[].protocol",
-        ],
+        ]),
     },
     Kind {
         group: "",
         versions: &["v1"],
         plural: "pods",
         name: "Pod",
-        keep: &[
+        keep: Some(&[
             "spec.hostNetwork",
             "spec.nodeName",
             "spec.containers[].ports[].name",
@@ -103,13 +104,13 @@ pub(crate) const KINDS: &[Kind] = &[
             "status.podIPs",
             "status.conditions[].type",
             "status.conditions[].status",
-        ],
+        ]),
     },
     istio("virtualservices", "VirtualService"),
     istio("destinationrules", "DestinationRule"),
     istio("serviceentries", "ServiceEntry"),
     istio("workloadentries", "WorkloadEntry"),
-    Kind { group: "canary.io", versions: &["v1alpha1"], plural: "routepolicies", name: "RoutePolicy", keep: &[] },
+    Kind { group: "canary.io", versions: &["v1alpha1"], plural: "routepolicies", name: "RoutePolicy", keep: None },
     gateway_api("httproutes", "HTTPRoute", &["v1", "v1beta1"]),
     gateway_api("grpcroutes", "GRPCRoute", &["v1", "v1alpha2"]),
     gateway_api("tlsroutes", "TLSRoute", &["v1", "v1alpha3", "v1alpha2"]),
@@ -119,10 +120,10 @@ pub(crate) const KINDS: &[Kind] = &[
     gateway_api("gatewayclasses", "GatewayClass", &["v1", "v1beta1"]),
     gateway_api("referencegrants", "ReferenceGrant", &["v1", "v1beta1"]),
     // For the labels by which a Gateway takes routes.
-    Kind { group: "", versions: &["v1"], plural: "namespaces", name: "Namespace", keep: &["spec.nothing"] },
+    Kind { group: "", versions: &["v1"], plural: "namespaces", name: "Namespace", keep: Some(&[]) },
 ];
 
 /// Those with weights that the command line can set.
 pub(super) fn weighted() -> impl Iterator<Item = &'static Kind> {
-    KINDS.iter().filter(|kind| kind.name == "VirtualService" || kind.name.ends_with("Route"))
+    KINDS.iter().filter(|kind| Lists::of_kind(kind.group, kind.name).is_some())
 }

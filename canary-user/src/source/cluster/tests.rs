@@ -182,7 +182,7 @@ fn what_is_reported_is_kept() {
         "sessionAffinity",
         "trafficDistribution",
     ] {
-        assert!(kind("services").keep.contains(&format!("spec.{field}").as_str()), "{field}");
+        assert!(kind("services").keep.unwrap().contains(&format!("spec.{field}").as_str()), "{field}");
     }
 }
 

@@ -20,14 +20,14 @@ pub(super) fn trim(kind: &Kind, version: &str, mut body: Value) -> Option<Object
     kept.insert("apiVersion".into(), api_version.clone().into());
     kept.insert("kind".into(), kind.name.into());
     kept.insert("metadata".into(), trim_metadata(metadata, kind));
-    match body {
-        Value::Object(fields) if kind.keep.is_empty() => {
+    match (kind.keep, body) {
+        (None, Value::Object(fields)) => {
             let own = |name: &str| matches!(name, "apiVersion" | "kind" | "metadata" | "status");
             kept.extend(fields.into_iter().filter(|(name, _)| !own(name)));
         }
-        mut body => {
+        (paths, mut body) => {
             let mut some = Value::Object(kept);
-            kind.keep.iter().for_each(|path| move_field(&mut body, &mut some, path));
+            paths.unwrap_or_default().iter().for_each(|path| move_field(&mut body, &mut some, path));
             kept = match some {
                 Value::Object(kept) => kept,
                 _ => Map::new(),
@@ -44,7 +44,7 @@ pub(super) fn trim(kind: &Kind, version: &str, mut body: Value) -> Option<Object
         lines: std::collections::BTreeMap::new(),
         compact: Compact::default(),
     };
-    Some(if kind.keep.is_empty() { object } else { object.packed() })
+    Some(if kind.keep.is_none() { object } else { object.packed() })
 }
 
 fn trim_metadata(metadata: Value, kind: &Kind) -> Value {

@@ -80,7 +80,7 @@ fn read<'n>(entry: &'n Node, object: &Object, own: &[String]) -> Result<Named<'n
             "this destination is shared by an alias or a merge key: write it out where it is used, to weigh it there";
         return Err(EditError::Shape { line, what });
     }
-    let of_gateway_api = Lists::of(object).is_some_and(|lists| lists.entries == "backendRefs");
+    let of_gateway_api = Lists::of(object).is_some_and(Lists::are_backends);
     let destination = if of_gateway_api { Some(entry) } else { entry.get("destination") };
     let text = |field: &str| destination.and_then(|destination| destination.get(field)).and_then(Node::text);
     let (field, what) = if of_gateway_api {
