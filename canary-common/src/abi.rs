@@ -3,7 +3,7 @@
 //! Addresses are four big-endian words, IPv4 as `::ffff:a.b.c.d`. `_be` is network byte order, straight off the wire.
 //! `LAYOUT` is part of the pin directory's name: change it with any change here.
 
-/// Version of everything in this file.
+/// Version of everything in this module.
 pub const LAYOUT: u32 = 1;
 
 /// Time unit of flows and drains: 2³⁰ ns, about 1.07 s. Shifting is cheaper than dividing.
@@ -42,6 +42,10 @@ macro_rules! map_type {
         unsafe impl aya::Pod for $name {}
     };
 }
+
+mod sockets;
+
+pub use sockets::{Client, Peer, SocketKey};
 
 map_type! {
     /// Where a service answers. Aligned as [`FlowKey`].
@@ -213,42 +217,6 @@ map_type! {
         pub endpoint: u32,
         /// The endpoint's generation when it was chosen.
         pub generation: u32,
-    }
-}
-map_type! {
-    /// What a socket addresses, or what answers it.
-    #[repr(align(8))]
-    pub struct SocketKey {
-        /// Number of the socket, for its life.
-        pub cookie: u64,
-        /// Virtual address, or address of an endpoint.
-        pub addr_be: Addr,
-        /// Port.
-        pub port_be: u16,
-        /// IP protocol number.
-        pub protocol: u8,
-        /// 0: what the socket addresses; 1: what answers it.
-        pub answers: u8,
-        /// Zero.
-        pub zero: u32,
-    }
-}
-map_type! {
-    /// Of a virtual address the endpoint that was chosen; of an endpoint that address. Aligned as [`FlowKey`].
-    #[repr(align(8))]
-    pub struct Peer {
-        /// Its address.
-        pub addr_be: Addr,
-        /// Its port.
-        pub port_be: u16,
-        /// 1: the endpoint is the proxy.
-        pub proxied: u16,
-        /// Endpoint slot.
-        pub endpoint: u32,
-        /// The endpoint's generation when it was chosen.
-        pub generation: u32,
-        /// Zero.
-        pub zero: u32,
     }
 }
 map_type! {

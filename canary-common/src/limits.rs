@@ -35,6 +35,10 @@ pub const MEMBER_SLOTS: u32 = 4 * 1_048_576;
 pub const SOCKETS: u32 = 131_072;
 /// Connections of sockets to the proxy, from which it learns where they were meant to go.
 pub const ORIGINS: u32 = 16_384;
+/// Pods of a node whose processes can be told by their cgroups.
+pub const CLIENTS: u32 = 4_096;
+/// Levels of cgroups above a process that are looked at for its pod's.
+pub const CGROUP_DEPTH: i32 = 12;
 /// Datagrams whose later fragments are awaited.
 pub const FRAGMENTS: u32 = 8_192;
 

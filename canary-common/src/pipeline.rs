@@ -10,7 +10,7 @@ use self::flows::{in_service, look_after, serves};
 pub use self::{
     decide::{admit, choose_endpoint, choose_version},
     flows::find_flow,
-    sockets::{Chosen, choose_for_socket, chosen_before},
+    sockets::{Chosen, Process, choose_for_socket, chosen_before},
 };
 use crate::{
     abi::{

@@ -4,13 +4,17 @@ use core::mem::offset_of;
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock_addr, bpf_sock_ops},
-    helpers::generated::{bpf_get_socket_cookie, bpf_set_retval},
+    helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_socket_cookie, bpf_set_retval},
     programs::{SockAddrContext, SockOpsContext},
 };
 use canary_common::{
-    abi::{Addr, FlowKey, MAPPED, mapped},
+    abi::{Addr, Client, FlowKey, MAPPED, mapped},
+    limits::CGROUP_DEPTH,
     packet::{TCP, UDP},
+    pipeline::Process,
 };
+
+use crate::maps::CLIENTS;
 
 /// The address that a program was called for.
 pub(crate) struct Call<'a> {
@@ -113,7 +117,7 @@ impl<'a> Call<'a> {
 
     /// The address that the socket is bound to, if it is. One that is not has none before the kernel has looked for a route.
     #[inline(always)]
-    pub(crate) fn client(&self) -> Option<Addr> {
+    fn bound(&self) -> Option<Addr> {
         // SAFETY: a valid context, whose socket is never null in these programs; fields are read one by one.
         let addr = unsafe {
             let socket = (&raw const (*self.addr()).__bindgen_anon_1.sk).read_volatile();
@@ -128,6 +132,35 @@ impl<'a> Call<'a> {
         let any = addr[0] | addr[1] | addr[3] == 0 && (addr[2] == 0 || addr[2] == MAPPED);
         if any { None } else { Some(addr) }
     }
+}
+
+impl Process for Call<'_> {
+    #[inline(always)]
+    fn client(&self, there: &Addr) -> Option<Addr> {
+        if let Some(bound) = self.bound() {
+            return Some(bound);
+        }
+        let Client { v4_be, v6_be } = pod()?;
+        let addr = if there[0] | there[1] == 0 && there[2] == MAPPED { v4_be } else { v6_be };
+        if addr[0] | addr[1] | addr[2] | addr[3] == 0 { None } else { Some(addr) }
+    }
+}
+
+/// The addresses of the pod that the process belongs to: processes of a pod are in cgroups below its own.
+#[inline(always)]
+fn pod() -> Option<Client> {
+    for level in 1..CGROUP_DEPTH {
+        // SAFETY: a helper without pointers.
+        let id = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
+        if id == 0 {
+            return None;
+        }
+        // SAFETY: the map is not preallocated: an element lives as long as a program may hold it.
+        if let Some(client) = unsafe { CLIENTS.get(id) } {
+            return Some(*client);
+        }
+    }
+    None
 }
 
 /// Places of addresses in the context of `sock_ops`.

@@ -7,8 +7,8 @@ use aya_ebpf::{
 };
 use canary_common::{
     abi::{
-        Counts, Endpoint, Flow, FlowKey, FragmentKey, Group, Leaf, Node, Peer, Rule, Service, ServiceKey, Settings,
-        SocketKey, Split, Trace, Version,
+        Client, Counts, Endpoint, Flow, FlowKey, FragmentKey, Group, Leaf, Node, Peer, Rule, Service, ServiceKey,
+        Settings, SocketKey, Split, Trace, Version,
     },
     limits,
     packet::Headers,
@@ -58,6 +58,9 @@ pub(crate) static SOCKETS: LruHashMap<SocketKey, Peer> = LruHashMap::with_max_en
 
 #[map]
 pub(crate) static ORIGINS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(limits::ORIGINS, 0);
+
+#[map]
+pub(crate) static CLIENTS: HashMap<u64, Client> = HashMap::with_max_entries(limits::CLIENTS, NO_PREALLOC);
 
 #[map]
 pub(crate) static CHOICES: PerCpuArray<u64> = PerCpuArray::with_max_entries(limits::LEAF_SLOTS, 0);

@@ -38,7 +38,7 @@ fn choose(call: &Call<'_>, protocol: u8, datagram: bool) -> Result<(), Leave> {
     let (addr_be, port_be) = call.peer();
     let service = ServiceKey { addr_be, port_be, protocol, pad: 0, zero: 0 };
     let tables = Maps::<SOCKET>::express();
-    let chosen = choose_for_socket(&tables, &service, call.cookie(), || call.client())?;
+    let chosen = choose_for_socket(&tables, &service, call.cookie(), call)?;
     let there = key(call, FORTH, protocol, (addr_be, port_be));
     remember(&there, &chosen, call, datagram);
     if call.replace(&chosen.endpoint.addr_be, chosen.endpoint.port_be) { Ok(()) } else { Err(Leave::Rewrite) }

@@ -35,6 +35,7 @@ mod versions;
 pub use proxy::{PROXY_VERSION, ProxyAddresses};
 
 use index::{Backend, Index};
+use limits::Room;
 use refusal::{Refusal, Refused};
 use service::Target;
 use traffic::Uses;
@@ -347,6 +348,9 @@ impl<'a> Compiler<'a, '_> {
             }
             compiled.services.insert(id, outcome.report);
         }
+        if compiled.state.services.values().any(Service::asks_for_clients) {
+            compiled.state.clients = clients(self.index.model);
+        }
         // Both families and several ports of one service find the same things.
         let unique: BTreeSet<Diagnostic> = self.diagnostics.into_iter().collect();
         compiled.diagnostics = unique.into_iter().collect();
@@ -355,40 +359,8 @@ impl<'a> Compiler<'a, '_> {
     }
 }
 
-/// How much of each kind is taken.
-#[derive(Debug, Default)]
-struct Room {
-    services: usize,
-    frontends: usize,
-    splits: usize,
-    versions: usize,
-    endpoints: usize,
-}
-
-impl Room {
-    /// Takes what `service` needs, all of it or nothing.
-    fn take(&mut self, service: &Service, frontends: usize) -> Result<(), Refusal> {
-        let endpoints: usize = service.versions.values().map(|version| version.endpoints.len()).sum();
-        let next = Self {
-            services: self.services + 1,
-            frontends: self.frontends + frontends,
-            splits: self.splits + service.rules.len(),
-            versions: self.versions + service.versions.len(),
-            endpoints: self.endpoints + endpoints,
-        };
-        let checks = [
-            (next.services, limits::SERVICES, "services"),
-            (next.frontends, limits::FRONTENDS, "virtual addresses"),
-            (next.splits, limits::SPLITS, "splits"),
-            (next.versions, limits::VERSIONS, "versions"),
-            (next.endpoints, limits::ENDPOINTS, "endpoints"),
-        ];
-        for (needed, limit, what) in checks {
-            if needed > limit {
-                return Err(Refusal::NoRoom { what, limit });
-            }
-        }
-        *self = next;
-        Ok(())
-    }
+/// The addresses of pods, by their UIDs.
+fn clients(model: &Model) -> BTreeMap<String, Vec<IpAddr>> {
+    let pods = model.pods().values().filter(|pod| !pod.finished && !pod.addresses.is_empty());
+    pods.filter_map(|pod| Some((pod.uid.clone()?, pod.addresses.clone()))).collect()
 }

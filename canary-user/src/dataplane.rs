@@ -2,6 +2,7 @@
 mod address;
 mod attach;
 mod cgroup;
+mod clients;
 mod clsact;
 mod device;
 mod direct;
@@ -31,6 +32,13 @@ use aya::{
 };
 use canary_common::abi;
 
+use self::{
+    clients::Clients,
+    direct::{Direct, DirectError},
+    layout::{Lowered, Names},
+    maps::Maps,
+    tables::Tables,
+};
 pub use self::{
     direct::Changes,
     error::DataplaneError,
@@ -42,12 +50,6 @@ pub use self::{
         MapMemory, Plan, Probe, Refused, Settings, SplitCounts, Trace,
     },
 };
-use self::{
-    direct::{Direct, DirectError},
-    layout::{Lowered, Names},
-    maps::Maps,
-    tables::Tables,
-};
 use crate::state::State;
 
 /// The loaded programs, their maps and links.
@@ -58,6 +60,7 @@ pub struct Dataplane {
     links: PathBuf,
     names: Names,
     attached: Vec<attach::Standing>,
+    clients: Clients,
     /// Who says what leads straight to endpoints, if that is asked for.
     direct: Option<Direct>,
     wants_direct: bool,
@@ -136,6 +139,7 @@ impl Dataplane {
             links,
             names: Names::default(),
             attached: Vec::new(),
+            clients: Clients::default(),
             direct: None,
             wants_direct: settings.direct,
             proxy: settings.proxy,
@@ -170,6 +174,9 @@ impl Dataplane {
             self.grace_due = true;
         }
         self.names = names;
+        let cgroups = self.attached.iter().filter(|it| it.attached.attach.hook == Hook::Cgroup);
+        let roots = cgroups.map(|it| Path::new(&it.attached.attach.interface));
+        self.clients.refresh(&mut self.maps, roots, &wanted.clients);
         if self.wants_direct {
             self.lead(&tables);
         }

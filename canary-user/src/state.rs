@@ -80,6 +80,9 @@ pub struct State {
     /// Services by id. Stored as a list in JSON.
     #[serde(with = "as_list")]
     pub services: BTreeMap<ServiceId, Service>,
+    /// Addresses of pods by their UIDs, if a rule or a split asks for the client's: sockets have none when they connect.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub clients: BTreeMap<String, Vec<IpAddr>>,
 }
 
 impl State {
@@ -106,6 +109,12 @@ pub struct Service {
 }
 
 impl Service {
+    /// Whether a flow's client decides about its version or its endpoint.
+    #[must_use]
+    pub fn asks_for_clients(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.sources.is_empty() || rule.split.choosing == Choosing::KeyedClient)
+    }
+
     /// Whether the proxy follows its rules.
     #[must_use]
     pub const fn is_proxied(&self) -> bool {

@@ -45,6 +45,16 @@ impl Cgroup {
         &self.0
     }
 
+    /// One below it, at this path.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn below(&self, path: &str) -> Result<Self> {
+        let path = self.0.join(path);
+        fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+        Ok(Self(path))
+    }
+
     /// A program that will run in it, in the namespace.
     ///
     /// # Errors
@@ -93,8 +103,15 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
+        remove(&self.0);
     }
+}
+
+/// Removes a cgroup and those below it; not one that has processes.
+fn remove(path: &Path) {
+    let below = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    below.filter(|path| path.is_dir()).for_each(|path| remove(&path));
+    let _ = fs::remove_dir(path);
 }
 
 /// Removes what processes have left that were killed.
@@ -103,7 +120,7 @@ fn sweep(root: &Path) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
         if maker.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            let _ = fs::remove_dir(entry.path());
+            remove(&entry.path());
         }
     }
 }

@@ -64,6 +64,7 @@ fn state(weights: &[(&str, u32)], v2: &[u8], choosing: Choosing) -> State {
     State {
         frontends: [(frontend, id())].into(),
         services: [(id(), Service { rules, versions, http: None, tls: None })].into(),
+        ..State::default()
     }
 }
 

@@ -23,7 +23,7 @@ fn state(frontend: SocketAddr, proxy: SocketAddr) -> State {
     let rules = vec![Rule { name: "proxy".into(), sources: Vec::new(), split }];
     let service = Service { rules, versions: [("proxy".into(), version)].into(), http: None, tls: None };
     let frontend = Frontend { addr: frontend.ip(), port: frontend.port(), protocol: Protocol::Tcp };
-    State { frontends: [(frontend, id.clone())].into(), services: [(id, service)].into() }
+    State { frontends: [(frontend, id.clone())].into(), services: [(id, service)].into(), ..State::default() }
 }
 
 #[test]

@@ -22,9 +22,16 @@ pub struct Chosen {
     pub proxied: u32,
 }
 
+/// Whose socket it is. No closure: LLVM would make a function of it, in which the verifier sees computed places.
+pub trait Process {
+    /// The address that it goes to `there` by, as far as it is known: the one that the socket is bound to, or its pod's of that
+    /// family.
+    fn client(&self, there: &Addr) -> Option<Addr>;
+}
+
 /// Chooses an endpoint for a socket that addresses `service`.
 ///
-/// `client` is asked for the client's address only if that decides. `unique` stands for the source port, which the socket does
+/// `process` is asked for the client's address only if that decides. `unique` stands for the source port, which the socket does
 /// not have yet: a number that no other socket has.
 ///
 /// # Errors
@@ -34,7 +41,7 @@ pub fn choose_for_socket<T: Tables>(
     tables: &T,
     service: &ServiceKey,
     unique: u64,
-    client: impl FnOnce() -> Option<Addr>,
+    process: &impl Process,
 ) -> Result<Chosen, Leave> {
     let slot = tables.service(service).ok_or(Leave::NoService)?;
     let (base, len) = unrange(tables.rules(slot).ok_or(Leave::NoService)?);
@@ -44,7 +51,7 @@ pub fn choose_for_socket<T: Tables>(
     let (src_be, rule) = if plain && split.choosing != KEYED_CLIENT {
         ([0; 4], first)
     } else {
-        let client = client().ok_or(Leave::UnknownClient)?;
+        let client = process.client(&service.addr_be).ok_or(Leave::UnknownClient)?;
         (client, rule_for(tables, slot, &client).ok_or(Leave::NoRule)?)
     };
     #[expect(clippy::cast_possible_truncation, reason = "all of its bits are somewhere in the key")]

@@ -223,6 +223,7 @@ pub(crate) fn split_state(weights: &[(&str, u32)]) -> State {
     State {
         frontends: [(frontend, helloworld())].into(),
         services: [(helloworld(), Service { rules, versions, http: None, tls: None })].into(),
+        ..State::default()
     }
 }
 

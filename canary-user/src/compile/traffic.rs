@@ -2,6 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    index::Backend,
     refusal::Refused,
     select,
     service::Names,
@@ -10,7 +11,7 @@ use super::{
 use crate::{
     diagnostic::{Diagnostic, Severity},
     model::{DestinationRule, Host, IN_KERNEL, Subset, merged_policy, unenforced},
-    state::TrafficPolicy,
+    state::{Balancing, TrafficPolicy},
 };
 
 /// Who follows the policies of which `DestinationRules`, by their ids.
@@ -34,6 +35,7 @@ pub(super) fn policies(
     uses: &mut Uses,
 ) -> Result<BTreeMap<String, TrafficPolicy>, Refused> {
     let mut policies = BTreeMap::new();
+    let sticky = matches!(resolver.service, Backend::Service(service) if service.client_affinity);
     let identities: Vec<Identity> = resolver.versions.keys().cloned().collect();
     for identity in &identities {
         let Found { policy, rules } = find(resolver, identity)?;
@@ -41,11 +43,20 @@ pub(super) fn policies(
             uses.proxy.insert(rule.meta.id());
             resolver.rules.insert(rule.meta.id(), rule);
         }
+        let policy = if sticky { Some(by_client(policy.unwrap_or_default())) } else { policy };
         if let (Some(policy), Some(name)) = (policy, names.get(identity)) {
             policies.insert(name.clone(), policy);
         }
     }
     Ok(policies)
+}
+
+/// A policy that names no endpoint of its own choice, for a Service whose clients stay with theirs.
+fn by_client(policy: TrafficPolicy) -> TrafficPolicy {
+    match policy.balancing {
+        Balancing::LeastRequest => TrafficPolicy { balancing: Balancing::by_client(), ..policy },
+        _ => policy,
+    }
 }
 
 /// Notes whose policies the kernel leaves out. A rule that is not valid says nothing here.

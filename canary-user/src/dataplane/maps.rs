@@ -13,7 +13,8 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
 use canary_common::abi::{
-    Counts, Endpoint, Flow, FlowKey, Group, Leaf, Node, Rule, Service, ServiceKey, Settings, Split, Trace, Version,
+    Client, Counts, Endpoint, Flow, FlowKey, Group, Leaf, Node, Rule, Service, ServiceKey, Settings, Split, Trace,
+    Version,
 };
 
 /// Names of the maps that are pinned: all that outlives an agent.
@@ -35,6 +36,7 @@ pub(crate) const PINNED: &[&str] = &[
     "FRAGMENTS",
     "SOCKETS",
     "ORIGINS",
+    "CLIENTS",
     "CHOICES",
     "VERSION_COUNTS",
     "ENDPOINT_COUNTS",
@@ -180,6 +182,7 @@ pub(crate) struct Maps {
     pub(crate) settings: Mapped<Settings>,
     pub(crate) flows: HashMap<MapData, FlowKey, Flow>,
     pub(crate) transient: HashMap<MapData, FlowKey, Flow>,
+    pub(crate) clients: HashMap<MapData, u64, Client>,
     pub(crate) choices: PerCpuArray<MapData, u64>,
     pub(crate) version_counts: PerCpuArray<MapData, Counts>,
     pub(crate) endpoint_counts: PerCpuArray<MapData, Counts>,
@@ -219,6 +222,7 @@ impl Maps {
             settings: Mapped::open("SETTINGS", &pin("SETTINGS")?)?,
             flows: typed("FLOWS", map("FLOWS")?)?,
             transient: typed("TRANSIENT", map("TRANSIENT")?)?,
+            clients: typed("CLIENTS", map("CLIENTS")?)?,
             choices: typed("CHOICES", map("CHOICES")?)?,
             version_counts: typed("VERSION_COUNTS", map("VERSION_COUNTS")?)?,
             endpoint_counts: typed("ENDPOINT_COUNTS", map("ENDPOINT_COUNTS")?)?,

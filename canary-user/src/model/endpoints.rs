@@ -107,6 +107,8 @@ impl EndpointSlice {
 #[expect(clippy::struct_excessive_bools, reason = "a Pod may be all of these at once, and the API says each by itself")]
 pub(crate) struct Pod {
     pub(crate) meta: Meta,
+    /// Names it for ever; none of a Pod written by hand.
+    pub(crate) uid: Option<String>,
     /// Both families.
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) ready: bool,
@@ -151,6 +153,7 @@ impl Pod {
         }
         faults.finish(Self {
             meta: Meta::new(object, &raw.metadata),
+            uid: raw.metadata.uid,
             addresses,
             ready,
             terminating: raw.metadata.deletion_timestamp.is_some(),

@@ -190,7 +190,6 @@ const SERVICE_REPORTED: &[(&str, &[&str])] = &[
     ("externalTrafficPolicy", &["Cluster"]),
     ("internalTrafficPolicy", &["Cluster"]),
     ("loadBalancerSourceRanges", &[]),
-    ("sessionAffinity", &["None"]),
     ("trafficDistribution", &[]),
 ];
 

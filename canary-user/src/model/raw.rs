@@ -33,6 +33,7 @@ pub(super) struct Resource<Spec> {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Metadata {
+    pub(super) uid: Option<String>,
     pub(super) labels: Labels,
     pub(super) annotations: Labels,
     pub(super) creation_timestamp: Option<String>,

@@ -9,7 +9,10 @@ use super::{
     route::read_port,
     settings::Settings,
 };
-use crate::{source::Object, state::Protocol};
+use crate::{
+    source::Object,
+    state::{Choosing, Protocol},
+};
 
 /// A valid Service. Invariants: names and (number, protocol) of its ports are unique.
 #[derive(Debug, Clone)]
@@ -22,6 +25,8 @@ pub(crate) struct Service {
     pub(crate) selector: Labels,
     pub(crate) publish_not_ready: bool,
     pub(crate) kind: Kind,
+    /// A client stays with its endpoint, unless a route or a policy says otherwise.
+    pub(crate) client_affinity: bool,
     pub(crate) settings: Settings,
 }
 
@@ -119,8 +124,20 @@ impl Service {
     pub(super) fn read(object: &Object) -> Result<Self, Vec<Invalid>> {
         let raw: raw::Service = raw::read(&object.body).map_err(|invalid| vec![invalid])?;
         let mut faults = Faults::default();
-        let settings = Settings::read(&raw.metadata.annotations, &mut faults);
+        let mut settings = Settings::read(&raw.metadata.annotations, &mut faults);
         let spec = raw.spec;
+        let client_affinity = match spec.session_affinity.as_deref() {
+            None | Some("" | "None") => false,
+            Some("ClientIP") => true,
+            Some(other) => {
+                let problem = Problem::Value { value: other.into(), expected: "None or ClientIP" };
+                faults.push("spec.sessionAffinity", problem);
+                false
+            }
+        };
+        if client_affinity {
+            settings.choosing = settings.choosing.or(Some(Choosing::KeyedClient));
+        }
         let kind = if spec.kind.as_deref() == Some("ExternalName") {
             Kind::ExternalName
         } else if spec.cluster_ip.as_deref() == Some("None") || spec.cluster_ips.iter().any(|ip| ip == "None") {
@@ -158,6 +175,7 @@ impl Service {
             selector: spec.selector,
             publish_not_ready: spec.publish_not_ready_addresses,
             kind,
+            client_affinity,
             settings,
         })
     }

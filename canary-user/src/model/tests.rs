@@ -97,8 +97,7 @@ fn fields_that_are_not_enforced() {
     let service = |spec: &str| format!("apiVersion: v1\nkind: Service\nmetadata: {{name: a}}\nspec: {{{spec}}}");
     let rule = |spec: &str| format!("{ISTIO}DestinationRule\nmetadata: {{name: a}}\nspec: {{host: a, {spec}}}");
     let cases = [
-        ("the default", service("sessionAffinity: None"), ""),
-        ("sticky", service("sessionAffinity: ClientIP"), "spec.sessionAffinity"),
+        ("sticky", service("sessionAffinity: ClientIP"), ""),
         ("local only", service("externalTrafficPolicy: Local, type: LoadBalancer"), "spec.externalTrafficPolicy"),
         ("a node port", service("ports: [{port: 80, nodePort: 30080}]"), "spec.ports[0].nodePort"),
         ("what concerns others", service("ipFamilyPolicy: SingleStack, allocateLoadBalancerNodePorts: true"), ""),

@@ -43,6 +43,17 @@ pub enum Balancing {
     },
 }
 
+impl Balancing {
+    /// Places of a Maglev table: Envoy's default. The same for any number of endpoints, or one more would move every key.
+    pub(crate) const TABLE_SIZE: u32 = 65_537;
+
+    /// A client stays with its endpoint.
+    #[must_use]
+    pub const fn by_client() -> Self {
+        Self::Hash { key: HashKey::SourceIp, table_size: Self::TABLE_SIZE }
+    }
+}
+
 /// What of a request is hashed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -9,7 +9,7 @@ use crate::{
         image::{RuleSpec, addr},
     },
     packet::{TCP, UDP},
-    pipeline::{Chosen, choose_for_socket, chosen_before},
+    pipeline::{Chosen, Process, choose_for_socket, chosen_before},
     verdict::Leave,
 };
 
@@ -22,9 +22,18 @@ fn client(text: &str) -> Addr {
     addr(text.parse::<IpAddr>().unwrap())
 }
 
+/// A process whose address is known, or not.
+struct Known(Option<Addr>);
+
+impl Process for Known {
+    fn client(&self, _there: &Addr) -> Option<Addr> {
+        self.0
+    }
+}
+
 /// Whether a socket got the only endpoint of v2.
 fn is_canary(tables: &HostTables, cookie: u64) -> Result<bool, Leave> {
-    let chosen = choose_for_socket(tables, &service(VIP, TCP), cookie, || None)?;
+    let chosen = choose_for_socket(tables, &service(VIP, TCP), cookie, &Known(None))?;
     Ok(chosen.endpoint.addr_be == client("10.1.0.14"))
 }
 
@@ -51,7 +60,7 @@ fn shares_are_exact_over_sockets_and_packets_together() {
 #[test]
 fn nobodys_address_draws_nothing_and_what_is_the_proxys_is_marked() {
     let tables = world();
-    let chosen = |tables: &HostTables, at: &str| choose_for_socket(tables, &service(at, TCP), 1, || None);
+    let chosen = |tables: &HostTables, at: &str| choose_for_socket(tables, &service(at, TCP), 1, &Known(None));
     assert_eq!(chosen(&tables, "203.0.113.1:81"), Err(Leave::NoService));
     assert!(tables.memory().draws.is_empty());
     assert_eq!(chosen(&tables, VIP).unwrap().proxied, 0);
@@ -68,15 +77,15 @@ fn rules_that_ask_for_the_client_wait_for_packets_unless_it_is_known() {
         image.set_rules(slot, &[v2, RuleSpec::all(EXACT, &[("v1", 1)])]);
     });
     let chosen = |of: Option<Addr>| {
-        let chosen = choose_for_socket(&tables, &service(VIP, TCP), 1, || of)?;
+        let chosen = choose_for_socket(&tables, &service(VIP, TCP), 1, &Known(of))?;
         Ok(chosen.endpoint.addr_be == client("10.1.0.14"))
     };
     assert_eq!(chosen(None), Err(Leave::UnknownClient));
     assert_eq!(chosen(Some(client("192.0.2.9"))), Ok(true));
     assert_eq!(chosen(Some(client("198.51.100.9"))), Ok(false));
     // Keyed by the client, it decides without any network, too.
-    assert_eq!(choose_for_socket(&tables, &service(VIP_UDP, UDP), 1, || None), Err(Leave::UnknownClient));
-    let of = |socket, who: Addr| choose_for_socket(&tables, &service(VIP_UDP, UDP), socket, || Some(who)).unwrap();
+    assert_eq!(choose_for_socket(&tables, &service(VIP_UDP, UDP), 1, &Known(None)), Err(Leave::UnknownClient));
+    let of = |socket, who: Addr| choose_for_socket(&tables, &service(VIP_UDP, UDP), socket, &Known(Some(who))).unwrap();
     for number in 0..50 {
         let who = client(&format!("198.51.100.{number}"));
         assert_eq!(of(1, who).slot, of(2, who).slot, "whatever the socket");
@@ -97,7 +106,7 @@ fn keyed_by_flow_sockets_differ_by_their_numbers() {
 #[test]
 fn an_endpoint_that_drains_or_is_gone_is_chosen_anew() {
     let tables = world();
-    let Chosen { slot, endpoint, .. } = choose_for_socket(&tables, &service(VIP, TCP), 1, || None).unwrap();
+    let Chosen { slot, endpoint, .. } = choose_for_socket(&tables, &service(VIP, TCP), 1, &Known(None)).unwrap();
     let peer = Peer {
         addr_be: endpoint.addr_be,
         port_be: endpoint.port_be,

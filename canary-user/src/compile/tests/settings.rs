@@ -37,6 +37,29 @@ fn annotations_of_a_virtual_service_and_of_a_service() {
     assert_eq!(both.rules[0].split.dead, DeadVersion::Spill, "what it leaves open is the service's");
 }
 
+/// `sessionAffinity: ClientIP`: kube-proxy's clients stay with an endpoint, so here with a version and an endpoint of it.
+#[test]
+fn a_service_with_affinity_is_keyed_by_client_unless_the_route_says_otherwise() {
+    let sticky = reviews().replacen("  clusterIP", "  sessionAffinity: ClientIP\n  clusterIP", 1);
+    assert_ne!(sticky, reviews());
+    let choosing = |documents: &[&str]| service(documents).rules[0].split.choosing;
+    assert_eq!(choosing(&[&sticky, &route(SPLIT)]), Choosing::KeyedClient);
+    assert_eq!(choosing(&[&sticky, &annotated(&route(SPLIT), "canary.io/choosing: keyed-flow")]), Choosing::KeyedFlow);
+    let wrong = compiled(&[&sticky.replace("ClientIP", "Cookie"), &route(SPLIT)]);
+    assert!(codes(&wrong).contains(&"CAN0001 spec.sessionAffinity".to_owned()), "{:?}", codes(&wrong));
+}
+
+/// Whoever has no address when he connects is told by his pod.
+#[test]
+fn pods_are_told_by_their_uids_where_a_client_decides() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: sleep, uid: u-1}\nstatus: {phase: Running, podIPs: [{ip: 10.0.0.7}, {ip: 'fd00::7'}]}";
+    let ended = pod.replace("sleep", "job").replace("u-1", "u-2").replace("Running", "Succeeded");
+    let clients = |route: &str| compiled(&[&reviews(), route, pod, &ended]).state.clients;
+    assert_eq!(clients(&route(SPLIT)), [].into(), "nobody asks");
+    let asked = clients(&annotated(&route(SPLIT), "canary.io/choosing: keyed-client"));
+    assert_eq!(asked, [("u-1".to_owned(), ["10.0.0.7", "fd00::7"].map(|it| it.parse().unwrap()).to_vec())].into());
+}
+
 #[test]
 fn udp_follows_a_virtual_service_only_when_it_says_so() {
     let udp = reviews().replace("name: http", "name: dns, protocol: UDP");

@@ -39,6 +39,7 @@ fn state(rules: Vec<StateSplit>, versions: &[(&str, Version)]) -> State {
     State {
         frontends: [(frontend(1), id("a"))].into(),
         services: [(id("a"), Service { rules, versions, http: None, tls: None })].into(),
+        ..State::default()
     }
 }
 
@@ -127,6 +128,7 @@ fn any_state() -> impl Strategy<Value = State> {
     prop::collection::btree_map(0_u8..4, service, 0..4).prop_map(|services| State {
         frontends: services.keys().map(|&host| (frontend(host), id(&format!("s{host}")))).collect(),
         services: services.into_iter().map(|(host, service)| (id(&format!("s{host}")), service)).collect(),
+        ..State::default()
     })
 }
 

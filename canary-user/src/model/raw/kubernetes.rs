@@ -26,6 +26,7 @@ pub(in crate::model) struct ServiceSpec {
     pub(in crate::model) selector: Labels,
     pub(in crate::model) ports: Vec<ServicePort>,
     pub(in crate::model) publish_not_ready_addresses: bool,
+    pub(in crate::model) session_affinity: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -34,9 +34,6 @@ const BLOCKS: &[&str] = &[
     "/outlierDetection",
 ];
 
-/// Places of a Maglev table: Envoy's default. The same for any number of endpoints, or one more would move every key.
-const TABLE_SIZE: u32 = 65_537;
-
 /// A policy of a host or of a subset.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Policy {
@@ -200,7 +197,7 @@ impl Level<'_> {
     fn balancing(&mut self) -> Balancing {
         const SIMPLE: &[&str] = &["UNSPECIFIED", "LEAST_REQUEST", "LEAST_CONN", "RANDOM", "ROUND_ROBIN", "PASSTHROUGH"];
         const HASH: &str = "/loadBalancer/consistentHash";
-        let table_size = self.limit(&format!("{HASH}/maglev/tableSize")).unwrap_or(TABLE_SIZE);
+        let table_size = self.limit(&format!("{HASH}/maglev/tableSize")).unwrap_or(Balancing::TABLE_SIZE);
         let key = if let Some(name) = self.text(&format!("{HASH}/httpHeaderName")) {
             Some(HashKey::Header(name.to_ascii_lowercase()))
         } else if let Some(name) = self.text(&format!("{HASH}/httpCookie/name")) {

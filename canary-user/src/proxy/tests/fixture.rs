@@ -85,7 +85,7 @@ pub(in crate::proxy) fn state(rules: Vec<HttpRule>, versions: &[(&str, Version)]
         tls: None,
     };
     let frontend = Frontend { addr: FRONTEND.ip(), port: FRONTEND.port(), protocol: Protocol::Tcp };
-    State { frontends: [(frontend, id.clone())].into(), services: [(id, service)].into() }
+    State { frontends: [(frontend, id.clone())].into(), services: [(id, service)].into(), ..State::default() }
 }
 
 /// A running proxy.

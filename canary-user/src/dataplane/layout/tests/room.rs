@@ -20,7 +20,7 @@ fn services(count: u32, sources: u32, weight: u32) -> State {
         let addr = std::net::Ipv4Addr::from(0x0a60_0000 + at).into();
         (Frontend { addr, port: 80, protocol: Protocol::Tcp }, id.clone())
     };
-    State { frontends: (0..).zip(services.keys()).map(frontend).collect(), services }
+    State { frontends: (0..).zip(services.keys()).map(frontend).collect(), services, ..State::default() }
 }
 
 fn refused(lowered: &Lowered) -> Vec<String> {
@@ -87,6 +87,7 @@ fn a_giant_is_refused_and_takes_nothing_from_those_after_it() {
             .filter(|(it, _)| it.name != "s00000")
             .map(|(it, at)| (it.clone(), at.clone()))
             .collect(),
+        ..State::default()
     };
     assert_eq!(lowered.tables, lowered_alone(&others));
 }
