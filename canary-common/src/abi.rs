@@ -45,7 +45,9 @@ macro_rules! map_type {
 
 mod sockets;
 
-pub use sockets::{Client, Peer, SocketKey};
+pub use sockets::{
+    Client, Connection, ConnectionCounts, HANDSHAKE_BUCKETS, Peer, SocketKey, handshake_bucket, handshake_end,
+};
 
 map_type! {
     /// Where a service answers. Aligned as [`FlowKey`].

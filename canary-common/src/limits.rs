@@ -39,6 +39,8 @@ pub const ORIGINS: u32 = 16_384;
 pub const CLIENTS: u32 = 4_096;
 /// Levels of cgroups above a process that are looked at for its pod's.
 pub const CGROUP_DEPTH: i32 = 12;
+/// Open TCP connections of sockets whose end is counted.
+pub const CONNECTIONS: u32 = 262_144;
 /// Datagrams whose later fragments are awaited.
 pub const FRAGMENTS: u32 = 8_192;
 

@@ -172,7 +172,7 @@ const LOCAL6: usize = offset_of!(bpf_sock_ops, local_ip6);
 /// Reads a word of the context, by one instruction with a constant place: LLVM would compute the place of one of two words,
 /// and the verifier takes no pointer into a context that was computed.
 #[inline(always)]
-fn field<const AT: usize>(context: &SockOpsContext) -> u32 {
+pub(crate) fn field<const AT: usize>(context: &SockOpsContext) -> u32 {
     let word: u64;
     // SAFETY: a valid context, and a field of it.
     unsafe {
@@ -186,6 +186,23 @@ fn field<const AT: usize>(context: &SockOpsContext) -> u32 {
     }
     #[expect(clippy::cast_possible_truncation, reason = "32 bits were read")]
     let word = word as u32;
+    word
+}
+
+/// The same for eight bytes.
+#[inline(always)]
+pub(crate) fn field64<const AT: usize>(context: &SockOpsContext) -> u64 {
+    let word: u64;
+    // SAFETY: a valid context, and a field of it.
+    unsafe {
+        core::arch::asm!(
+            "{word} = *(u64 *)({context} + {at})",
+            context = in(reg) context.ops,
+            word = lateout(reg) word,
+            at = const AT,
+            options(pure, readonly, nostack),
+        );
+    }
     word
 }
 

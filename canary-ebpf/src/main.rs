@@ -7,6 +7,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "the signature of a program")]
 
 mod call;
+mod connections;
 mod context;
 mod maps;
 mod sockets;

@@ -7,8 +7,8 @@ use aya_ebpf::{
 };
 use canary_common::{
     abi::{
-        Client, Counts, Endpoint, Flow, FlowKey, FragmentKey, Group, Leaf, Node, Peer, Rule, Service, ServiceKey,
-        Settings, SocketKey, Split, Trace, Version,
+        Client, Connection, ConnectionCounts, Counts, Endpoint, Flow, FlowKey, FragmentKey, Group, Leaf, Node, Peer,
+        Rule, Service, ServiceKey, Settings, SocketKey, Split, Trace, Version,
     },
     limits,
     packet::Headers,
@@ -63,6 +63,13 @@ pub(crate) static ORIGINS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entr
 pub(crate) static CLIENTS: HashMap<u64, Client> = HashMap::with_max_entries(limits::CLIENTS, NO_PREALLOC);
 
 #[map]
+pub(crate) static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(limits::CONNECTIONS, NO_PREALLOC);
+#[map]
+pub(crate) static CONNECTION_COUNTS: Array<ConnectionCounts> = Array::with_max_entries(limits::VERSIONS, MMAPABLE);
+#[map]
+pub(crate) static OPEN_CONNECTIONS: Array<u64> = Array::with_max_entries(limits::ENDPOINTS, MMAPABLE);
+
+#[map]
 pub(crate) static CHOICES: PerCpuArray<u64> = PerCpuArray::with_max_entries(limits::LEAF_SLOTS, 0);
 #[map]
 pub(crate) static VERSION_COUNTS: PerCpuArray<Counts> = PerCpuArray::with_max_entries(limits::VERSIONS, 0);
@@ -110,7 +117,12 @@ pub(crate) fn peer(key: &SocketKey) -> Option<Peer> {
 /// Adds 1 to a number that other CPUs add to as well, and returns what it was.
 #[inline(always)]
 pub(crate) fn fetch_add(number: *mut u64) -> u64 {
-    let mut value = 1_u64;
+    fetch_add_of(number, 1)
+}
+
+/// Adds to a number that other CPUs add to as well, and returns what it was.
+#[inline(always)]
+pub(crate) fn fetch_add_of(number: *mut u64, mut value: u64) -> u64 {
     // SAFETY: `number` points into a map value, 8-byte aligned. The core intrinsic with relaxed order silently yields
     // the addend, and `AtomicU64::fetch_add` does not exist for a target without compare-and-swap.
     unsafe {

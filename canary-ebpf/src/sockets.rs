@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::{SockAddrContext, SockOpsContext},
 };
 use canary_common::{
-    abi::{Addr, Endpoint, Flow, Peer, ServiceKey, SocketKey, flow_state},
+    abi::{Addr, Endpoint, Flow, FlowKey, Peer, ServiceKey, SocketKey, flow_state},
     packet::{TCP, UDP},
     pipeline::{Chosen, choose_for_socket, chosen_before},
     verdict::{Leave, Verdict},
@@ -30,6 +30,13 @@ const BACK: u8 = 1;
 #[inline(always)]
 fn key(call: &Call<'_>, answers: u8, protocol: u8, (addr_be, port_be): (Addr, u16)) -> SocketKey {
     SocketKey { cookie: call.cookie(), addr_be, port_be, protocol, answers, zero: 0 }
+}
+
+/// The key of who answers a socket that begins to connect.
+#[inline(always)]
+pub(crate) fn back(connecting: &Connecting<'_>) -> SocketKey {
+    let FlowKey { src_be: addr_be, src_port_be: port_be, .. } = connecting.answers();
+    SocketKey { cookie: connecting.cookie(), addr_be, port_be, protocol: TCP, answers: BACK, zero: 0 }
 }
 
 /// Chooses, remembers, and puts the endpoint in the place of the virtual address.
@@ -164,23 +171,13 @@ pub fn canary_getpeername6(ctx: SockAddrContext) -> i32 {
 /// wanted to go.
 #[sock_ops]
 pub fn canary_sockops(ctx: SockOpsContext) -> u32 {
-    if let Some(connecting) = Connecting::new(&ctx) {
-        let flow = connecting.answers();
-        let key = SocketKey {
-            cookie: connecting.cookie(),
-            addr_be: flow.src_be,
-            port_be: flow.src_port_be,
-            protocol: TCP,
-            answers: BACK,
-            zero: 0,
-        };
-        if let Some(peer) = peer(&key)
-            && peer.proxied != 0
-        {
-            let Peer { addr_be, port_be, endpoint, generation, .. } = peer;
-            let origin = Flow { addr_be, port_be, state: flow_state::REPLY, seen: 0, endpoint, generation };
-            let _ = ORIGINS.insert(flow, origin, 0);
-        }
+    if let Some(connecting) = Connecting::new(&ctx)
+        && let Some(peer) = peer(&back(&connecting))
+        && peer.proxied != 0
+    {
+        let Peer { addr_be, port_be, endpoint, generation, .. } = peer;
+        let origin = Flow { addr_be, port_be, state: flow_state::REPLY, seen: 0, endpoint, generation };
+        let _ = ORIGINS.insert(connecting.answers(), origin, 0);
     }
     1
 }

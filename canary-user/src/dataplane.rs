@@ -4,6 +4,7 @@ mod attach;
 mod cgroup;
 mod clients;
 mod clsact;
+mod connections;
 mod device;
 mod direct;
 mod error;
@@ -33,6 +34,7 @@ use aya::{
 use canary_common::abi;
 
 use self::{
+    cgroup::Also,
     clients::Clients,
     direct::{Direct, DirectError},
     layout::{Lowered, Names},
@@ -46,8 +48,8 @@ pub use self::{
     maps::MapFailure,
     origins::Origins,
     report::{
-        Applied, Attach, Attached, Capacity, Counters, Counts, EndpointCounts, FlowRecord, Hook, IdleTimeouts,
-        MapMemory, Plan, Probe, Refused, Settings, SplitCounts, Trace,
+        Applied, Attach, Attached, Capacity, Connections, Counters, Counts, EndpointCounts, FlowRecord, Hook,
+        IdleTimeouts, MapMemory, Plan, Probe, Refused, Settings, SplitCounts, Trace,
     },
 };
 use crate::state::State;
@@ -64,8 +66,7 @@ pub struct Dataplane {
     /// Who says what leads straight to endpoints, if that is asked for.
     direct: Option<Direct>,
     wants_direct: bool,
-    /// There is a proxy.
-    proxy: bool,
+    also: Also,
     /// The last plan gave something up that a program may still be reading.
     grace_due: bool,
 }
@@ -142,7 +143,7 @@ impl Dataplane {
             clients: Clients::default(),
             direct: None,
             wants_direct: settings.direct,
-            proxy: settings.proxy,
+            also: Also { proxy: settings.proxy, connections: settings.connections },
             grace_due: true,
         })
     }
@@ -151,7 +152,7 @@ impl Dataplane {
     /// what each became, in their order; one that is missing, or that the kernel refuses, does not keep others from
     /// theirs, and what it had stays. What this agent has attached already is left alone. More errors at the end are of links that cannot be removed.
     pub fn attach(&mut self, wanted: &[Attach]) -> Vec<Result<Attached, DataplaneError>> {
-        attach::attach(&mut self.ebpf, &self.links, wanted, self.proxy, &mut self.attached)
+        attach::attach(&mut self.ebpf, &self.links, wanted, self.also, &mut self.attached)
     }
 
     /// Observes the maps, compares them with `wanted` and writes the difference.
@@ -241,7 +242,11 @@ impl Dataplane {
     /// # Errors
     /// When the maps cannot be read.
     pub fn counters(&self) -> Result<Counters, DataplaneError> {
-        Ok(self.maps.counters(&self.names, now())?)
+        let mut counters = self.maps.counters(&self.names, now())?;
+        if self.also.connections {
+            counters.connections = self.maps.connections(&self.names)?;
+        }
+        Ok(counters)
     }
 
     /// Up to `limit` flows.

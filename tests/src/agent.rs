@@ -43,9 +43,8 @@ pub struct Agent {
     attach: Vec<String>,
     proxy: Vec<String>,
     manager: Option<Manager>,
-    direct: bool,
+    more: Vec<String>,
     kubeconfig: Option<PathBuf>,
-    telling: bool,
     canary: PathBuf,
 }
 
@@ -70,9 +69,8 @@ impl Agent {
             attach: vec![story.attach()],
             proxy: Vec::new(),
             manager: None,
-            direct: false,
+            more: Vec::new(),
             kubeconfig: None,
-            telling: false,
             canary,
         })
     }
@@ -94,9 +92,9 @@ impl Agent {
         self.attach = places.iter().map(|place| (*place).to_owned()).collect();
     }
 
-    /// From the next start on it puts clients' packets straight into the pods' namespaces.
-    pub fn go_direct(&mut self) {
-        self.direct = true;
+    /// From the next start on it has these arguments besides.
+    pub fn with(&mut self, arguments: &[&str]) {
+        self.more.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     }
 
     /// From the next start on it follows this API server, and reads no directory.
@@ -108,11 +106,6 @@ impl Agent {
         fs::write(&file, server.kubeconfig())?;
         self.kubeconfig = Some(file.clone());
         Ok(file)
-    }
-
-    /// From the next start on it writes statuses and Events there, while it holds the Lease in namespace `default`.
-    pub const fn tell(&mut self) {
-        self.telling = true;
     }
 
     /// From the next start on its proxy listens here.
@@ -162,9 +155,6 @@ impl Agent {
             Some(manager) => manager.wrap(&self.canary, story.node.command("bash")?)?,
         };
         command.arg("agent");
-        if self.telling {
-            command.args(["--kube-status", "default"]);
-        }
         match &self.kubeconfig {
             Some(file) => command.arg("--kubeconfig").arg(file),
             None => command.arg("--config").arg(self.config()),
@@ -172,15 +162,12 @@ impl Agent {
         for attach in &self.attach {
             command.args(["--attach", attach]);
         }
-        if self.direct {
-            command.arg("--direct");
-        }
         for address in &self.proxy {
             command.args(["--proxy", address]);
         }
         command.arg("--pin").arg(self.pins()).arg("--state").arg(self.files.path().join("state"));
         command.arg("--socket").arg(self.socket());
-        command.args(more);
+        command.args(&self.more).args(more);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start {}", self.canary.display()))?;
         Ok(Running::new(child))

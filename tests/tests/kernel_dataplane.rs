@@ -26,6 +26,7 @@ impl Pins {
             idle: IdleTimeouts::default(),
             direct: false,
             proxy: false,
+            connections: false,
         };
         Dataplane::open(&settings).expect("needs CAP_BPF, CAP_NET_ADMIN and a bpffs on /sys/fs/bpf")
     }

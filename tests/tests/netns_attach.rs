@@ -21,6 +21,7 @@ fn settings(test: &str) -> Settings {
         idle: IdleTimeouts::default(),
         direct: false,
         proxy: false,
+        connections: false,
     }
 }
 

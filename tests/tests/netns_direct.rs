@@ -25,7 +25,7 @@ fn close_the_stack(story: &Story) -> Result<()> {
 fn start(story: &Story, direct: bool) -> Result<Agent> {
     let mut agent = Agent::new(story)?;
     if direct {
-        agent.go_direct();
+        agent.with(&["--direct"]);
     }
     write_service(&agent.config(), Weights { v1: 50, v2: 50 }, &Extras::default())?;
     write_endpoints(&agent.config(), &story.endpoints())?;

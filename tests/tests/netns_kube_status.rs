@@ -58,7 +58,7 @@ fn world(backends: &Value) -> Result<Cluster> {
         {"parentRef": {"name": "of-somebody-else"}, "controllerName": "x.io/other", "conditions": []}]}});
     cluster.server.patch("httproutes", "default", "split", &others)?;
     cluster.control()?;
-    cluster.agent.tell();
+    cluster.agent.with(&["--kube-status", "default"]);
     Ok(cluster)
 }
 

@@ -39,6 +39,7 @@ fn a_connection_to_the_proxy_knows_whom_it_was_meant_for() -> Result<()> {
         idle: IdleTimeouts::default(),
         direct: false,
         proxy: false,
+        connections: false,
     };
     for hook in [Hook::Tc, Hook::Clsact] {
         for (vip, node_address) in

@@ -81,6 +81,10 @@ pub struct Options {
     /// 192.0.2.1:15001: an address of this host by which clients' answers can leave; may be repeated, for each address family [default: off].
     #[arg(long, value_name = "ADDR:PORT")]
     pub proxy: Vec<SocketAddr>,
+    /// Count what becomes of the TCP connections that the sockets of a cgroup make: how many fail, how long they take to be established, round-trip
+    /// times, retransmits, bytes; every TCP socket of the cgroup pays for it [default: only how many there are].
+    #[arg(long)]
+    pub connection_metrics: bool,
     /// Connections of clients to the proxy at a time; the next ones wait [default: three in eight of the open files that the agent may have].
     #[arg(long, value_name = "N")]
     pub proxy_connections: Option<u32>,
@@ -181,6 +185,9 @@ pub enum SettingsError {
     /// No hook from which packets can be put elsewhere.
     #[error("--direct is for interfaces with hook tc, and there is none: give --attach tc:IFACE, or leave it out")]
     NothingDirect,
+    /// No cgroup whose sockets could be counted.
+    #[error("--connection-metrics is for sockets, and there are none: give --attach cgroup:PATH, or leave it out")]
+    NoSockets,
     /// Nobody can be sent there.
     #[error(
         "--proxy {address}: packets cannot be sent on to it; give an address of an interface, and a port, such as 192.0.2.1:15001"
@@ -257,6 +264,9 @@ impl Settings {
         if options.direct && attach.iter().all(|one| !matches!(one.hook, Hook::Tc | Hook::Clsact)) {
             return Err(SettingsError::NothingDirect);
         }
+        if options.connection_metrics && attach.iter().all(|one| one.hook != Hook::Cgroup) {
+            return Err(SettingsError::NoSockets);
+        }
         for (index, one) in attach.iter().enumerate() {
             if attach.iter().take(index).any(|seen| seen.interface == one.interface) {
                 return Err(SettingsError::AttachTwice { interface: one.interface.clone() });
@@ -287,6 +297,7 @@ impl Settings {
                 },
                 direct: options.direct,
                 proxy: !options.proxy.is_empty(),
+                connections: options.connection_metrics,
             },
             state: options.state.unwrap_or_else(|| STATE.into()),
             socket: options.socket.unwrap_or_else(|| SOCKET.into()),
@@ -333,6 +344,7 @@ impl Options {
             proxy_drain_seconds: self.proxy_drain_seconds.or(other.proxy_drain_seconds),
             take_over: self.take_over || other.take_over,
             direct: self.direct || other.direct,
+            connection_metrics: self.connection_metrics || other.connection_metrics,
             access_log: self.access_log.or(other.access_log),
             access_log_sample: self.access_log_sample.or(other.access_log_sample),
             log: self.log.or(other.log),

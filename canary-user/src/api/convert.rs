@@ -4,11 +4,11 @@ use canary_common::verdict::{Leave, Verdict};
 use crate::{
     agent::view::{Phase, View},
     api::dto::{
-        AttachedV1, CountsV1, DiagnosticV1, EndpointV1, FlowV1, LeaveV1, MapV1, NotEnforcedV1, RuleV1, ServiceV1,
-        ShareV1, StatusV1, TroubleV1, VersionV1,
+        AttachedV1, ConnectionsV1, CountsV1, DiagnosticV1, EndpointV1, FlowV1, LeaveV1, MapV1, NotEnforcedV1, RuleV1,
+        ServiceV1, ShareV1, StatusV1, TroubleV1, VersionV1,
     },
     compile::{PROXY_VERSION, ServiceReport},
-    dataplane::{Counters, Counts, FlowRecord, Hook, MapMemory, SplitCounts},
+    dataplane::{Connections, Counters, Counts, FlowRecord, Hook, MapMemory, SplitCounts},
     diagnostic::{Diagnostic, Severity},
     proxy::telemetry::Requests,
     state::{Choosing, DeadVersion, Follows, Service, ServiceId, Split, Splitting},
@@ -180,6 +180,7 @@ fn version(service: &Service, counters: &Counters, id: &ServiceId, name: &str) -
         bound: None,
         endpoints: service.versions.get(name).map_or(0, |version| version.endpoints.len()),
         total: counters.versions.get(&(id.clone(), name.to_owned())).map(CountsV1::from).unwrap_or_default(),
+        connections: counters.connections.get(&(id.clone(), name.to_owned())).map(ConnectionsV1::from),
     }
 }
 
@@ -254,6 +255,23 @@ impl From<&Diagnostic> for DiagnosticV1 {
             line: found.origin.line,
             message: found.message.clone(),
             remedy: found.remedy.clone(),
+        }
+    }
+}
+
+impl From<&Connections> for ConnectionsV1 {
+    fn from(of: &Connections) -> Self {
+        let mean = |sum: u64, count: u64| (count > 0).then(|| sum / count);
+        Self {
+            open: of.open(),
+            draining: of.draining,
+            established: of.established,
+            failed: of.failed,
+            handshake_micros: mean(of.handshake_micros, of.established),
+            rtt_micros: mean(of.rtt_micros, of.ended),
+            retransmits: of.retransmits,
+            bytes_in: of.bytes_in,
+            bytes_out: of.bytes_out,
         }
     }
 }

@@ -5,9 +5,11 @@
 use serde::{Deserialize, Serialize};
 
 pub use change::*;
+pub use connections::*;
 pub use requests::*;
 
 mod change;
+mod connections;
 mod requests;
 
 /// Every error. The HTTP status says whose fault it is.
@@ -233,6 +235,9 @@ pub struct VersionV1 {
     pub endpoints: usize,
     /// Over all rules, since the agent's maps were made.
     pub total: CountsV1,
+    /// TCP connections that sockets have made, over all rules; absent if they are not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<ConnectionsV1>,
 }
 
 /// One of `GET /v1/endpoints`.

@@ -54,6 +54,7 @@ impl Row for VersionV1 {
         ];
         if wide {
             titles.extend(["BOUND", "PROGRAMMED", "TOTAL", "PACKETS-IN", "BYTES-IN", "PACKETS-OUT", "BYTES-OUT"]);
+            titles.extend(["OPEN", "FAILED", "HANDSHAKE", "RTT", "RETRANSMITS"]);
         }
         titles
     }
@@ -84,11 +85,25 @@ impl Row for VersionV1 {
                 self.total.packets_out.to_string().into(),
                 self.total.bytes_out.to_string().into(),
             ]);
+            let of = self.connections.as_ref();
+            let count = |of: Option<u64>| Cell::from(of.map_or("-".to_owned(), |count| count.to_string()));
+            cells.extend([count(of.map(|it| it.open)), count(of.map(|it| it.failed))]);
+            cells.extend([of.and_then(|it| it.handshake_micros), of.and_then(|it| it.rtt_micros)].map(micros));
+            cells.push(count(of.map(|it| it.retransmits)));
         }
         cells
     }
     fn name(&self) -> String {
         format!("version/{}/{}/{}", self.service, self.rule, self.version)
+    }
+}
+
+/// A short time, in microseconds or milliseconds.
+fn micros(of: Option<u64>) -> Cell {
+    match of {
+        None => "-".into(),
+        Some(micros) if micros < 10_000 => format!("{micros}µs").into(),
+        Some(micros) => format!("{}ms", micros / 1_000).into(),
     }
 }
 

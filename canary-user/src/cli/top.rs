@@ -193,6 +193,7 @@ mod tests {
             bound: Some(1.0),
             endpoints: 1,
             total: CountsV1 { flows, ..CountsV1::default() },
+            connections: None,
         }
     }
 

@@ -11,7 +11,11 @@ use aya::{
     },
 };
 
-use super::{Attach, Attached, DataplaneError, Hook, cgroup, clsact, device};
+use super::{
+    Attach, Attached, DataplaneError, Hook,
+    cgroup::{self, Also},
+    clsact, device,
+};
 
 /// An interface with our programs.
 #[derive(Debug, Clone)]
@@ -71,14 +75,14 @@ fn pin_name(place: Place, interface: &str) -> String {
 }
 
 /// Attaches to exactly the `wanted` interfaces: what each became, in their order. New places first, then what is no longer
-/// wanted goes. What an interface has stays when it cannot be attached to as it is wanted. `proxy`: there is one, which
-/// sockets must be announced to. `standing` is what an earlier
+/// wanted goes. What an interface has stays when it cannot be attached to as it is wanted. `also`: what a cgroup gets
+/// besides. `standing` is what an earlier
 /// call attached, which is left alone, and then what is attached now.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     links: &Path,
     wanted: &[Attach],
-    proxy: bool,
+    also: Also,
     standing: &mut Vec<Standing>,
 ) -> Vec<Result<Attached, DataplaneError>> {
     let mut had = std::mem::take(standing);
@@ -89,7 +93,7 @@ pub(super) fn attach(
         let done = had.iter().position(|it| Some(it.index) == index && it.attached.attach == *attach);
         let one = match done {
             Some(at) => Ok(had.swap_remove(at)),
-            None => one(ebpf, links, attach, proxy),
+            None => one(ebpf, links, attach, also),
         };
         became.push(one.map(|one| {
             keep.extend_from_slice(&one.pins);
@@ -99,7 +103,7 @@ pub(super) fn attach(
     }
     for attach in wanted.iter().zip(&became).filter(|(_, became)| became.is_err()).map(|(attach, _)| attach) {
         match attach.hook {
-            Hook::Cgroup => keep.extend(cgroup::pin_names(&attach.interface, proxy)),
+            Hook::Cgroup => keep.extend(cgroup::pin_names(&attach.interface, also)),
             _ => keep.extend(Place::ALL.map(|place| pin_name(place, &attach.interface))),
         }
     }
@@ -108,7 +112,7 @@ pub(super) fn attach(
     became
 }
 
-fn one(ebpf: &mut Ebpf, links: &Path, attach: &Attach, proxy: bool) -> Result<Standing, DataplaneError> {
+fn one(ebpf: &mut Ebpf, links: &Path, attach: &Attach, also: Also) -> Result<Standing, DataplaneError> {
     let interface = attach.interface.as_str();
     let missing = || match attach.hook {
         Hook::Cgroup => DataplaneError::NoCgroup { path: interface.into() },
@@ -117,9 +121,9 @@ fn one(ebpf: &mut Ebpf, links: &Path, attach: &Attach, proxy: bool) -> Result<St
     let failed = |source: ProgramError| DataplaneError::Attach { attach: attach.clone(), source: Box::new(source) };
     let index = number(attach).ok_or_else(missing)?;
     if attach.hook == Hook::Cgroup {
-        let adopted = cgroup::attach(ebpf, links, interface, proxy).map_err(failed)?;
+        let adopted = cgroup::attach(ebpf, links, interface, also).map_err(failed)?;
         let attached = Attached { attach: attach.clone(), mode: "sockets".into(), adopted, warning: None };
-        return Ok(Standing { attached, index, pins: cgroup::pin_names(interface, proxy) });
+        return Ok(Standing { attached, index, pins: cgroup::pin_names(interface, also) });
     }
     let kind = device::hardware(interface).ok_or_else(missing)?;
     if !device::ETHERNET.contains(&kind) {

@@ -12,8 +12,14 @@ use super::attach::other;
 /// the others do not know.
 const PROGRAMS: [&str; 8] =
     ["recvmsg4", "recvmsg6", "getpeername4", "getpeername6", "sendmsg4", "sendmsg6", "connect4", "connect6"];
-/// Tells the proxy where connections were meant to go. Every TCP socket of the cgroup pays for it, proxied or not.
-const FOR_PROXY: &str = "sockops";
+/// What else is attached, for whose events every TCP socket of the cgroup pays.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Also {
+    /// Tell the proxy where connections were meant to go.
+    pub(super) proxy: bool,
+    /// Count what becomes of connections.
+    pub(super) connections: bool,
+}
 /// Behind the name of a pin that is not in its place yet.
 const NEW: &str = "%new";
 /// `f_type` of cgroup v2: `CGROUP2_SUPER_MAGIC` of linux/magic.h.
@@ -26,27 +32,28 @@ pub(super) fn id(path: &str) -> Option<u64> {
 }
 
 /// The programs, and the names of their pins. A bpffs takes neither dots nor slashes.
-fn programs(path: &str, proxy: bool) -> impl Iterator<Item = (&'static str, String)> {
+fn programs(path: &str, also: Also) -> impl Iterator<Item = (&'static str, String)> {
     let safe = path.replace('%', "%25").replace('.', "%2E").replace('/', "%2F");
-    let all = proxy.then_some(FOR_PROXY).into_iter().chain(PROGRAMS);
+    let also = [also.proxy.then_some("sockops"), also.connections.then_some("connections")];
+    let all = also.into_iter().flatten().chain(PROGRAMS);
     all.map(move |name| (name, format!("{name}-{safe}")))
 }
 
 /// Names of the pins for a cgroup.
-pub(super) fn pin_names(path: &str, proxy: bool) -> Vec<String> {
-    programs(path, proxy).map(|(_, pin)| pin).collect()
+pub(super) fn pin_names(path: &str, also: Also) -> Vec<String> {
+    programs(path, also).map(|(_, pin)| pin).collect()
 }
 
 /// Attaches to the cgroup at `path`; whether an earlier agent's programs were replaced. The old ones go when the new ones
 /// are there: whom both see, the first has translated, and the second does not know the address any more.
-pub(super) fn attach(ebpf: &mut Ebpf, links: &Path, path: &str, proxy: bool) -> Result<bool, ProgramError> {
+pub(super) fn attach(ebpf: &mut Ebpf, links: &Path, path: &str, also: Also) -> Result<bool, ProgramError> {
     let cgroup = File::open(path)?;
     if !rustix::fs::fstatfs(&cgroup).is_ok_and(|fs| u64::try_from(fs.f_type) == Ok(CGROUP2)) {
         let what = format!("{path} is no directory of cgroup v2: `findmnt -t cgroup2` shows where they are");
         return Err(ProgramError::IOError(io::Error::other(what)));
     }
     let mut replaced = false;
-    for (name, pin) in programs(path, proxy) {
+    for (name, pin) in programs(path, also) {
         let link = link(ebpf, &format!("canary_{name}"), &cgroup)?;
         let (new, old) = (links.join(format!("{pin}{NEW}")), links.join(&pin));
         let _ = std::fs::remove_file(&new); // Of an agent that ended in the middle of this.

@@ -13,8 +13,8 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
 use canary_common::abi::{
-    Client, Counts, Endpoint, Flow, FlowKey, Group, Leaf, Node, Rule, Service, ServiceKey, Settings, Split, Trace,
-    Version,
+    Client, ConnectionCounts, Counts, Endpoint, Flow, FlowKey, Group, Leaf, Node, Rule, Service, ServiceKey, Settings,
+    Split, Trace, Version,
 };
 
 /// Names of the maps that are pinned: all that outlives an agent.
@@ -37,6 +37,9 @@ pub(crate) const PINNED: &[&str] = &[
     "SOCKETS",
     "ORIGINS",
     "CLIENTS",
+    "CONNECTIONS",
+    "CONNECTION_COUNTS",
+    "OPEN_CONNECTIONS",
     "CHOICES",
     "VERSION_COUNTS",
     "ENDPOINT_COUNTS",
@@ -183,6 +186,8 @@ pub(crate) struct Maps {
     pub(crate) flows: HashMap<MapData, FlowKey, Flow>,
     pub(crate) transient: HashMap<MapData, FlowKey, Flow>,
     pub(crate) clients: HashMap<MapData, u64, Client>,
+    pub(crate) connection_counts: Mapped<ConnectionCounts>,
+    pub(crate) open_connections: Mapped<u64>,
     pub(crate) choices: PerCpuArray<MapData, u64>,
     pub(crate) version_counts: PerCpuArray<MapData, Counts>,
     pub(crate) endpoint_counts: PerCpuArray<MapData, Counts>,
@@ -223,6 +228,8 @@ impl Maps {
             flows: typed("FLOWS", map("FLOWS")?)?,
             transient: typed("TRANSIENT", map("TRANSIENT")?)?,
             clients: typed("CLIENTS", map("CLIENTS")?)?,
+            connection_counts: Mapped::open("CONNECTION_COUNTS", &pin("CONNECTION_COUNTS")?)?,
+            open_connections: Mapped::open("OPEN_CONNECTIONS", &pin("OPEN_CONNECTIONS")?)?,
             choices: typed("CHOICES", map("CHOICES")?)?,
             version_counts: typed("VERSION_COUNTS", map("VERSION_COUNTS")?)?,
             endpoint_counts: typed("ENDPOINT_COUNTS", map("ENDPOINT_COUNTS")?)?,

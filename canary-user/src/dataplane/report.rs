@@ -106,6 +106,8 @@ pub struct Settings {
     pub direct: bool,
     /// There is a proxy, which must be told where connections of sockets were meant to go.
     pub proxy: bool,
+    /// What becomes of connections of sockets is counted.
+    pub connections: bool,
 }
 
 /// Flows, packets and bytes. `in` is from clients to endpoints, `out` the way back.
@@ -121,6 +123,41 @@ pub struct Counts {
     pub packets_out: u64,
     /// Bytes to clients, whole frames.
     pub bytes_out: u64,
+}
+
+/// What became of TCP connections that sockets have made to a version: of all since its maps were made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Connections {
+    /// Begun.
+    pub begun: u64,
+    /// Established.
+    pub established: u64,
+    /// Ended before they were established.
+    pub failed: u64,
+    /// Ended after that; what follows is of these.
+    pub ended: u64,
+    /// Open ones to endpoints that take no new ones.
+    pub draining: u64,
+    /// Segments that clients had to send again; of those that failed, too.
+    pub retransmits: u64,
+    /// Bytes from clients, without headers.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+    /// Sum of the round-trip times (smoothed, at the end), in microseconds.
+    pub rtt_micros: u64,
+    /// Sum of the times that it took to be established, in microseconds.
+    pub handshake_micros: u64,
+    /// Those times by classes: (longest of the class in microseconds, connections); `None` has no end.
+    pub handshakes: Vec<(Option<u64>, u64)>,
+}
+
+impl Connections {
+    /// Established and not ended.
+    #[must_use]
+    pub const fn open(&self) -> u64 {
+        self.established.saturating_sub(self.ended)
+    }
 }
 
 /// What one split did since its weights were last changed.
@@ -143,6 +180,8 @@ pub struct Counters {
     pub versions: BTreeMap<(ServiceId, String), Counts>,
     /// By service, version and endpoint; also those that drain.
     pub endpoints: BTreeMap<(ServiceId, String, SocketAddr), EndpointCounts>,
+    /// TCP connections of sockets by service and version; empty if they are not counted.
+    pub connections: BTreeMap<(ServiceId, String), Connections>,
     /// Splits in force.
     pub splits: Vec<SplitCounts>,
     /// Packets left alone, by reason: every reason, also at zero.

@@ -2,7 +2,7 @@
 use std::mem::offset_of;
 
 use aya::{Pod, maps::PerCpuValues, util::nr_cpus};
-use canary_common::abi::{Endpoint, Service, Version};
+use canary_common::abi::{ConnectionCounts, Endpoint, Service, Version};
 
 use super::{
     maps::{MapFailure, Maps},
@@ -19,6 +19,7 @@ impl Maps {
             Op::PutGroup(at, group) => self.groups.set(*at, group),
             Op::PutVersion(slot, it) => {
                 zero(&mut self.version_counts, "VERSION_COUNTS", *slot)?;
+                self.connection_counts.set(*slot, &ConnectionCounts::default())?;
                 self.versions.set(*slot, &Version { group: it.group, pad: 0, name_hash: it.name_hash })
             }
             Op::FlipGroup(slot, group) => self.versions.publish(*slot, offset_of!(Version, group), *group),
@@ -50,6 +51,7 @@ impl Maps {
         if self.endpoints.get(slot)?.generation != endpoint.generation {
             zero(&mut self.endpoint_counts, "ENDPOINT_COUNTS", slot)?;
             self.endpoints.publish(slot, offset_of!(Endpoint, generation), endpoint.generation)?;
+            self.open_connections.set(slot, &0)?;
             self.endpoints.set(slot, &Endpoint { drain_by: 1, ..*endpoint })?;
         }
         self.endpoints.publish(slot, offset_of!(Endpoint, drain_by), endpoint.drain_by)

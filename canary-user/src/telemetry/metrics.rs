@@ -17,6 +17,7 @@ use crate::{
     telemetry::deviation,
 };
 
+mod connections;
 mod labels;
 mod requests;
 #[cfg(test)]
@@ -33,6 +34,8 @@ pub enum Kind {
     Gauge,
     /// Counts by upper bounds, and a sum.
     Histogram,
+    /// A sum and a count.
+    Summary,
 }
 
 /// A metric.
@@ -58,6 +61,12 @@ metrics! {
     FLOWS = Counter "canary_flows_total": "New flows by service and version.";
     PACKETS = Counter "canary_packets_total": "Packets by service, version and direction (in: from clients).";
     BYTES = Counter "canary_bytes_total": "Bytes of whole frames by service, version and direction (in: from clients).";
+    CONNECTIONS = Counter "canary_connections_total": "TCP connections that sockets have made by service, version and event (begun, established, failed, ended).";
+    OPEN = Gauge "canary_connections_open": "TCP connections of sockets that are established, by service, version and state of the endpoint.";
+    HANDSHAKE = Histogram "canary_connection_handshake_seconds": "Time that TCP connections of sockets took to be established, by service and version.";
+    RTT = Summary "canary_connection_rtt_seconds": "Round-trip time of TCP connections of sockets when they ended, by service and version.";
+    RETRANSMITS = Counter "canary_connection_retransmits_total": "Segments that sockets had to send again, of connections that have ended, by service and version.";
+    CARRIED = Counter "canary_connection_bytes_total": "Bytes of TCP connections of sockets that have ended, by service, version and direction (in: from clients).";
     OPENED = Counter "istio_tcp_connections_opened_total": "TCP connections by Istio's labels.";
     SENT = Counter "istio_tcp_sent_bytes_total": "Bytes sent to clients of TCP services by Istio's labels.";
     RECEIVED = Counter "istio_tcp_received_bytes_total": "Bytes received from clients of TCP services by Istio's labels.";
@@ -96,6 +105,7 @@ pub fn text(
 ) -> String {
     let mut page = Page::default();
     traffic(&mut page, view, counters);
+    connections::all(&mut page, counters);
     requests::all(&mut page, view, requests);
     for reason in Reason::ALL {
         page.count(LIMITED, &[("reason", reason.name())], limited.of(reason));
@@ -138,8 +148,9 @@ fn traffic(page: &mut Page, view: &View, counters: &Counters) {
             let host = id.host();
             let labels = istio(&Destination { service: Some((id, &host)), version }, "tcp", "-");
             page.count(OPENED, &labels, counts.flows);
-            page.count(SENT, &labels, counts.bytes_out);
-            page.count(RECEIVED, &labels, counts.bytes_in);
+            let carried = counters.connections.get(key).map_or((0, 0), |it| (it.bytes_in, it.bytes_out));
+            page.count(SENT, &labels, counts.bytes_out + carried.1);
+            page.count(RECEIVED, &labels, counts.bytes_in + carried.0);
         }
         let active = view.in_force.services.get(id).and_then(|service| service.versions.get(version));
         let draining = counters
@@ -259,6 +270,7 @@ impl Page {
                 Kind::Counter => "counter",
                 Kind::Gauge => "gauge",
                 Kind::Histogram => "histogram",
+                Kind::Summary => "summary",
             };
             let _ = writeln!(text, "# HELP {} {}\n# TYPE {} {kind}", metric.name, metric.help, metric.name);
             text.push_str(self.0.get(metric.name).map_or("", String::as_str));

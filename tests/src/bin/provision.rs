@@ -32,6 +32,7 @@ fn main() -> anyhow::Result<()> {
         idle: IdleTimeouts::default(),
         direct: false,
         proxy: false,
+        connections: false,
     };
     let mut dataplane = Dataplane::open(&settings)?;
     let choosing = if arguments.keyed { Choosing::KeyedFlow } else { Choosing::Exact };

@@ -6,6 +6,7 @@ use crate::{
         kernel::Kernel,
     },
     compile::PROXY_VERSION,
+    dataplane::Connections,
     proxy::{
         Flag, Flags,
         telemetry::{Count, CountKey, Ended, MIRROR, Series, Spoken},
@@ -66,6 +67,41 @@ fn counters_and_deviation_follow_the_kernel() {
     assert!(page.contains(
         r#"istio_tcp_sent_bytes_total{reporter="source",source_workload="unknown",destination_workload="unknown",destination_workload_namespace="default",destination_version="v2",destination_service="helloworld.default.svc.cluster.local","#
     ));
+}
+
+#[test]
+fn connections_of_sockets_are_told_if_they_are_counted() {
+    assert!(!page(&[]).lines().any(|line| line.starts_with("canary_connection")), "nobody counts them");
+    let of = Connections {
+        begun: 9,
+        established: 8,
+        failed: 1,
+        ended: 5,
+        draining: 1,
+        retransmits: 4,
+        bytes_in: 70,
+        bytes_out: 80,
+        rtt_micros: 2_500_000,
+        handshake_micros: 1_000_001,
+        handshakes: vec![(Some(16), 3), (Some(1 << 20), 4), (None, 1)],
+    };
+    let counters = Counters { connections: [((helloworld(), "v2".into()), of)].into(), ..Counters::default() };
+    let page = text(&View::default(), &counters, &Requests::default(), &[], &Limited::default());
+    let labels = r#"service="default/helloworld:5000/tcp",version="v2""#;
+    for line in [
+        format!(r#"canary_connections_total{{{labels},event="failed"}} 1"#),
+        format!(r#"canary_connections_open{{{labels},state="active"}} 2"#),
+        format!(r#"canary_connections_open{{{labels},state="draining"}} 1"#),
+        format!(r#"canary_connection_handshake_seconds_bucket{{{labels},le="0.000016"}} 3"#),
+        format!(r#"canary_connection_handshake_seconds_bucket{{{labels},le="1.048576"}} 7"#),
+        format!(r#"canary_connection_handshake_seconds_bucket{{{labels},le="+Inf"}} 8"#),
+        format!(r"canary_connection_handshake_seconds_sum{{{labels}}} 1.000001"),
+        format!(r"canary_connection_rtt_seconds_count{{{labels}}} 5"),
+        format!(r"canary_connection_rtt_seconds_sum{{{labels}}} 2.500000"),
+        format!(r#"canary_connection_bytes_total{{{labels},direction="out"}} 80"#),
+    ] {
+        assert!(page.lines().any(|have| have == line), "{line} is missing in\n{page}");
+    }
 }
 
 #[test]

@@ -225,7 +225,7 @@ impl System {
 fn canary(topology: &Topology, direct: bool) -> Result<Agent> {
     let mut agent = Agent::new(&topology.story)?;
     if direct {
-        agent.go_direct();
+        agent.with(&["--direct"]);
     }
     agent.listen_at(&["10.0.0.1:15001"]);
     write_service(&agent.config(), Weights { v1: 90, v2: 10 }, &Extras::default())?;
