@@ -59,8 +59,8 @@ map_type! {
         pub port_be: u16,
         /// IP protocol number.
         pub protocol: u8,
-        /// Zero. Two numbers, no array: LLVM would call `memset` for that.
-        pub pad: u8,
+        /// [`FOR_PACKETS`] or [`FOR_SOCKETS`].
+        pub of: u8,
         /// Zero.
         pub zero: u32,
     }
@@ -323,6 +323,11 @@ pub const LEAF: u32 = 1 << 31;
 pub const EVEN: u32 = u32::MAX;
 /// A slot that is not there.
 pub const NONE: u32 = u32::MAX;
+
+/// `ServiceKey::of`: for packets.
+pub const FOR_PACKETS: u8 = 0;
+/// `ServiceKey::of`: for sockets that connect or send.
+pub const FOR_SOCKETS: u8 = 1;
 
 /// `Split::choosing`: counted.
 pub const EXACT: u32 = 0;

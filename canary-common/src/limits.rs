@@ -6,6 +6,8 @@
 pub const SERVICES: u32 = 4_096;
 /// Virtual addresses: a service may answer at several.
 pub const FRONTENDS: u32 = 4 * SERVICES;
+/// Entries for them: packets and sockets have one each, which may lead to different services.
+pub const FRONTEND_ENTRIES: u32 = 2 * FRONTENDS;
 /// Splits in force, one per rule.
 pub const SPLITS: u32 = 16_384;
 /// Versions, each a set of endpoints of one service.

@@ -14,8 +14,8 @@ pub use self::{
 };
 use crate::{
     abi::{
-        Endpoint, Flow, FlowKey, FragmentKey, Group, Leaf, Node, Rule, ServiceKey, Settings, Split, Version,
-        flow_state, unhop,
+        Endpoint, FOR_PACKETS, Flow, FlowKey, FragmentKey, Group, Leaf, Node, Rule, ServiceKey, Settings, Split,
+        Version, flow_state, unhop,
     },
     packet::{ETHERNET, Headers, Kind, UDP, parse, parse_fast, plain_ipv6, tcp},
     rewrite::{Frame, translate, translate_fragment, translate_icmp},
@@ -226,7 +226,8 @@ pub fn express<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, way: Way
 /// Is the destination a service?
 #[inline(always)]
 fn serviced<T: Tables>(tables: &T, key: &FlowKey) -> bool {
-    let address = ServiceKey { addr_be: key.dst_be, port_be: key.dst_port_be, protocol: key.protocol, pad: 0, zero: 0 };
+    let address =
+        ServiceKey { addr_be: key.dst_be, port_be: key.dst_port_be, protocol: key.protocol, of: FOR_PACKETS, zero: 0 };
     tables.service(&address).is_some()
 }
 

@@ -22,7 +22,7 @@ const NO_PREALLOC: u32 = 1;
 const MMAPABLE: u32 = 1 << 10;
 
 #[map]
-pub(crate) static SERVICES: HashMap<ServiceKey, u32> = HashMap::with_max_entries(limits::FRONTENDS, NO_PREALLOC);
+pub(crate) static SERVICES: HashMap<ServiceKey, u32> = HashMap::with_max_entries(limits::FRONTEND_ENTRIES, NO_PREALLOC);
 #[map]
 pub(crate) static SERVICE: Array<Service> = Array::with_max_entries(limits::SERVICES, MMAPABLE);
 #[map]

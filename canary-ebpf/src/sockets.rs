@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::{SockAddrContext, SockOpsContext},
 };
 use canary_common::{
-    abi::{Addr, Endpoint, Flow, FlowKey, Peer, ServiceKey, SocketKey, flow_state},
+    abi::{Addr, Endpoint, FOR_SOCKETS, Flow, FlowKey, Peer, ServiceKey, SocketKey, flow_state},
     packet::{TCP, UDP},
     pipeline::{Chosen, choose_for_socket, chosen_before},
     verdict::{Leave, Verdict},
@@ -43,7 +43,7 @@ pub(crate) fn back(connecting: &Connecting<'_>) -> SocketKey {
 #[inline(always)]
 fn choose(call: &Call<'_>, protocol: u8, datagram: bool) -> Result<(), Leave> {
     let (addr_be, port_be) = call.peer();
-    let service = ServiceKey { addr_be, port_be, protocol, pad: 0, zero: 0 };
+    let service = ServiceKey { addr_be, port_be, protocol, of: FOR_SOCKETS, zero: 0 };
     let tables = Maps::<SOCKET>::express();
     let chosen = choose_for_socket(&tables, &service, call.cookie(), call)?;
     let there = key(call, FORTH, protocol, (addr_be, port_be));

@@ -13,7 +13,7 @@ use crate::{
     diagnostic::{Diagnostic, Origin, Severity},
     model::{Concerns, Host, Kind, Meta, Model, Port, Resolution},
     source::cluster::Says,
-    state::{Family, Frontend, Service, ServiceId, State},
+    state::{Family, Frontend, ON_NODE, Service, ServiceId, State},
 };
 
 mod addresses;
@@ -22,6 +22,7 @@ mod held;
 mod index;
 pub mod limits;
 mod proxy;
+mod reach;
 mod refusal;
 mod rules;
 mod select;
@@ -36,6 +37,7 @@ pub use proxy::{PROXY_VERSION, ProxyAddresses};
 
 use index::{Backend, Index};
 use limits::Room;
+use reach::{Doors, Reach};
 use refusal::{Refusal, Refused};
 use service::Target;
 use traffic::Uses;
@@ -122,13 +124,14 @@ pub fn compile(model: &Model, last: &State, proxy: &ProxyAddresses) -> Compiled 
         diagnostics: model.between().to_vec(),
         uses: Uses::default(),
     };
-    let known: BTreeSet<(&str, &str)> = last.services.keys().map(|id| (&*id.namespace, &*id.name)).collect();
+    let name = |id: &'_ ServiceId| id.name.strip_suffix(ON_NODE).unwrap_or(&id.name).to_owned();
+    let known: BTreeSet<(&str, String)> = last.services.keys().map(|id| (&*id.namespace, name(id))).collect();
     for service in model.services().values() {
         let key = &service.meta.key;
         // A plain Service of a cluster is left to whoever serves it there: kube-proxy. One that had rules stays, for flows by
         // them are known here only.
         if !service.meta.in_cluster()
-            || known.contains(&(&key.namespace, &key.name))
+            || known.contains(&(&key.namespace, key.name.clone()))
             || select::virtual_service(&index, std::slice::from_ref(&service.host), &key.namespace).is_claimed()
         {
             compiler.service(Backend::Service(service));
@@ -157,7 +160,7 @@ struct Compiler<'a, 'i> {
 /// What became of one service port in one family.
 struct Outcome {
     meta: Meta,
-    frontends: Vec<Frontend>,
+    doors: Doors,
     result: Result<Service, Refused>,
     /// What stays in force if there is no new state.
     held: Option<Service>,
@@ -169,14 +172,17 @@ impl<'a> Compiler<'a, '_> {
         if !self.has_addresses(backend) {
             return;
         }
+        if let Backend::Service(service) = backend {
+            reach::unknown_node(self.index, service, &mut self.diagnostics);
+        }
         let answered = addresses::answered(self.index, backend, &mut self.diagnostics);
         for port in backend.ports() {
             for family in [Family::Ipv4, Family::Ipv6] {
                 let addresses = answered.iter().copied();
                 let addresses: Vec<IpAddr> =
                     addresses.filter(|address| endpoints::family_of(*address) == family).collect();
-                if !addresses.is_empty() {
-                    self.port(backend, port, family, &addresses);
+                for (reach, doors) in reach::doors(self.index, backend, port, family, &addresses) {
+                    self.port(backend, port, family, &addresses, (reach, doors));
                 }
             }
         }
@@ -216,11 +222,19 @@ impl<'a> Compiler<'a, '_> {
         !backend.addresses().is_empty()
     }
 
-    fn port(&mut self, backend: Backend<'a>, port: &'a Port, family: Family, addresses: &[IpAddr]) {
+    fn port(
+        &mut self,
+        backend: Backend<'a>,
+        port: &'a Port,
+        family: Family,
+        addresses: &[IpAddr],
+        (reach, doors): (Reach, Doors),
+    ) {
         let meta = backend.meta();
+        let on_node = if reach == Reach::Node { ON_NODE } else { "" };
         let id = ServiceId {
             namespace: meta.key.namespace.clone(),
-            name: backend.name().to_owned(),
+            name: format!("{}{on_node}", backend.name()),
             port: port.number,
             protocol: port.protocol,
             family,
@@ -239,17 +253,14 @@ impl<'a> Compiler<'a, '_> {
         }
         let mut report = ServiceReport::default();
         let proxy = self.proxy.of(family);
-        let target = Target { index: self.index, backend, port, family, addresses, proxy };
+        let target = Target { index: self.index, backend, port, family, reach, addresses, proxy };
         let built = service::build(target, &mut report, &mut self.uses, &mut self.diagnostics);
-        let frontends =
-            addresses.iter().map(|addr| Frontend { addr: *addr, port: port.number, protocol: port.protocol });
-        let frontends = frontends.collect();
         let held = self.last.services.get(&id).map(|last| match &built {
             Err(refused) if held::endpoints_are_known(refused) => held::with_endpoints_of_now(target, last),
             _ => last.clone(),
         });
         let held = held.and_then(|last| proxy::held(last, proxy));
-        self.outcomes.insert(id, Outcome { meta: meta.clone(), frontends, result: built, held, report });
+        self.outcomes.insert(id, Outcome { meta: meta.clone(), doors, result: built, held, report });
     }
 
     /// Services whose own object is invalid: whatever was in force of them stays.
@@ -262,14 +273,18 @@ impl<'a> Compiler<'a, '_> {
             };
             let namespace = &broken.meta.key.namespace;
             for (id, last) in &self.last.services {
-                if id.namespace != *namespace || !hosts.contains(id.name.as_str()) || self.outcomes.contains_key(id) {
+                let name = id.name.strip_suffix(ON_NODE).unwrap_or(&id.name);
+                if id.namespace != *namespace || !hosts.contains(name) || self.outcomes.contains_key(id) {
                     continue;
                 }
-                let frontends = self.last.frontends.iter().filter(|(_, of)| *of == id).map(|(frontend, _)| *frontend);
+                let had = |map: &BTreeMap<Frontend, ServiceId>| {
+                    map.iter().filter(|(_, of)| *of == id).map(|(frontend, _)| *frontend).collect()
+                };
+                let doors = Doors { frontends: had(&self.last.frontends), for_sockets: had(&self.last.for_sockets) };
                 let refusal = Refusal::Invalid { object: broken.meta.id() };
                 let outcome = Outcome {
                     meta: broken.meta.clone(),
-                    frontends: frontends.collect(),
+                    doors,
                     result: Err(Refused::new(&broken.meta, "", refusal)),
                     held: proxy::held(last.clone(), self.proxy.of(id.family)),
                     report: ServiceReport::default(),
@@ -305,11 +320,11 @@ impl<'a> Compiler<'a, '_> {
         let mut compiled = Compiled::default();
         let mut room = Room::default();
         let mut outcomes: Vec<(ServiceId, Outcome)> = std::mem::take(&mut self.outcomes).into_iter().collect();
-        let built = outcomes.iter_mut().filter_map(|(_, it)| Some((it.result.as_ref().ok()?, &mut it.frontends)));
+        let built = outcomes.iter_mut().filter_map(|(_, it)| Some((it.result.as_ref().ok()?, &mut it.doors)));
         addresses::without_loops(built);
         outcomes.sort_by_key(|(id, _)| !self.last.services.contains_key(id));
         for (id, mut outcome) in outcomes {
-            let fits = |service: Service, room: &mut Room| match room.take(&service, outcome.frontends.len()) {
+            let fits = |service: Service, room: &mut Room| match room.take(&service, outcome.doors.len()) {
                 Ok(()) => Ok(service),
                 Err(refusal) => Err(Refused::new(&outcome.meta, "", refusal)),
             };
@@ -320,7 +335,7 @@ impl<'a> Compiler<'a, '_> {
                     Some(service)
                 }
                 Err(refused) => {
-                    let frontends = outcome.frontends.len();
+                    let frontends = outcome.doors.len();
                     let held = outcome.held.take().filter(|held| room.take(held, frontends).is_ok());
                     self.diagnostics.push(refused.diagnostic(&id, held.is_some()));
                     outcome.report.reason = Some(refused.refusal.to_string());
@@ -329,8 +344,12 @@ impl<'a> Compiler<'a, '_> {
                 }
             };
             if let Some(service) = service {
-                for frontend in outcome.frontends {
-                    if let Some(taken) = compiled.state.frontends.get(&frontend) {
+                let Doors { frontends, for_sockets } = outcome.doors;
+                let all = frontends.into_iter().map(|it| (it, false));
+                for (frontend, sockets_only) in all.chain(for_sockets.into_iter().map(|it| (it, true))) {
+                    let State { frontends, for_sockets, .. } = &mut compiled.state;
+                    let doors = if sockets_only { for_sockets } else { frontends };
+                    if let Some(taken) = doors.get(&frontend) {
                         let message = format!("{frontend} belongs to service {taken} already");
                         let remedy = "give the services different addresses or ports";
                         self.diagnostics.push(outcome.meta.diagnostic(
@@ -341,7 +360,7 @@ impl<'a> Compiler<'a, '_> {
                             remedy,
                         ));
                     } else {
-                        compiled.state.frontends.insert(frontend, id.clone());
+                        doors.insert(frontend, id.clone());
                     }
                 }
                 compiled.state.services.insert(id.clone(), service);

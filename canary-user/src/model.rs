@@ -19,6 +19,7 @@ mod gateway_api;
 mod meta;
 mod names;
 mod native;
+mod node;
 mod problem;
 mod raw;
 mod request;
@@ -37,7 +38,7 @@ mod virtual_service;
 pub(crate) use broken::{Broken, Concerns};
 pub(crate) use delegate::Delegated;
 pub(crate) use destination_rule::{DestinationRule, Subset};
-pub(crate) use endpoints::{EndpointSlice, Pod, SliceEndpoint};
+pub(crate) use endpoints::{EndpointSlice, Hints, Pod, SliceEndpoint};
 pub(crate) use fields::{IN_KERNEL, unenforced};
 pub(crate) use gateway_api::{
     Attachment, Gateway, GatewayClass, GatewayRoute, Listener, ListenerProtocol, RouteKind, Target as RouteParent,
@@ -46,7 +47,7 @@ pub(crate) use meta::{Key, Labels, Meta, selects};
 pub(crate) use names::{DOMAIN, ExportTo, Host, ROOT_NAMESPACE};
 pub(crate) use request::{COOKIES, HttpAction, HttpMatch, HttpRule, RedirectPort, RedirectTo};
 pub(crate) use route::{Api, Destination, Route};
-pub(crate) use service::{Application, Kind, Port, Service, Target};
+pub(crate) use service::{Application, Kind, Policy, Port, Service, Target};
 pub(crate) use service_entry::{Address, Backends, Resolution, ServiceEntry, Workload, WorkloadEntry};
 pub(crate) use settings::{DRAIN_SECONDS, RoutePolicy, RulePolicy, Settings};
 pub(crate) use traffic_policy::merged as merged_policy;
@@ -54,6 +55,7 @@ pub(crate) use virtual_service::{L4Match, L4Rule, SourceMatch, VirtualService};
 
 use gateway_api::{NamespaceLabels, ReferenceGrant};
 use native::NativeKind;
+use node::Node;
 use problem::{Invalid, diagnose};
 
 /// Valid resources, each kind in an order that does not depend on the order of files.
@@ -69,6 +71,7 @@ pub struct Model {
     services: BTreeMap<Key, Arc<Service>>,
     slices: BTreeMap<Key, Arc<EndpointSlice>>,
     pods: BTreeMap<Key, Arc<Pod>>,
+    nodes: BTreeMap<Key, Arc<Node>>,
     policies: BTreeMap<Key, RoutePolicy>,
     broken: Vec<Broken>,
     gateway_routes: Vec<GatewayRoute>,
@@ -199,6 +202,12 @@ impl Model {
     /// Pods by name.
     pub(crate) fn pods(&self) -> &BTreeMap<Key, Arc<Pod>> {
         &self.pods
+    }
+
+    /// The node that canary is on: the only one that is known.
+    pub(crate) fn here(&self) -> Option<&Node> {
+        let mut nodes = self.nodes.values();
+        nodes.next().filter(|_| nodes.next().is_none()).map(|node| &**node)
     }
 
     /// `RoutePolicies` by name.

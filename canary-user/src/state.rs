@@ -61,7 +61,7 @@ pub struct Frontend {
 pub struct ServiceId {
     /// Namespace.
     pub namespace: String,
-    /// Name of the Service, or the host of a ServiceEntry.
+    /// Name of the Service, or the host of a ServiceEntry; with [`ON_NODE`] behind it those endpoints that are on this node.
     pub name: String,
     /// Service port.
     pub port: u16,
@@ -71,12 +71,18 @@ pub struct ServiceId {
     pub family: Family,
 }
 
+/// Behind the name of a Service of which only the endpoints on this node count. No name has an `@`.
+pub const ON_NODE: &str = "@node";
+
 /// Everything that the maps should hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// Which service answers at which address. Every id is a key of `services`. Stored as a list in JSON.
     #[serde(with = "as_list")]
     pub frontends: BTreeMap<Frontend, ServiceId>,
+    /// Which service sockets get at an address, where that is another, or packets get none. Stored as a list in JSON.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "as_list")]
+    pub for_sockets: BTreeMap<Frontend, ServiceId>,
     /// Services by id. Stored as a list in JSON.
     #[serde(with = "as_list")]
     pub services: BTreeMap<ServiceId, Service>,
@@ -90,6 +96,23 @@ impl State {
     pub(crate) fn without(&mut self, id: &ServiceId) {
         self.services.remove(id);
         self.frontends.retain(|_, owner| owner != id);
+        self.for_sockets.retain(|_, owner| owner != id);
+    }
+
+    /// The service that a socket gets at an address.
+    #[must_use]
+    pub fn for_socket(&self, at: &Frontend) -> Option<&ServiceId> {
+        self.for_sockets.get(at).or_else(|| self.frontends.get(at))
+    }
+
+    /// Addresses of a service, in order; those that only sockets use, too.
+    pub fn addresses(&self, id: &ServiceId) -> impl Iterator<Item = Frontend> {
+        let of = |map: &BTreeMap<Frontend, ServiceId>| -> Vec<Frontend> {
+            map.iter().filter(|(_, owner)| *owner == id).map(|(at, _)| *at).collect()
+        };
+        let all: std::collections::BTreeSet<Frontend> =
+            of(&self.frontends).into_iter().chain(of(&self.for_sockets)).collect();
+        all.into_iter()
     }
 }
 
@@ -193,12 +216,9 @@ impl ServiceId {
     /// Its host, as Istio's labels have it.
     #[must_use]
     pub fn host(&self) -> String {
+        let name = self.name.strip_suffix(ON_NODE).unwrap_or(&self.name);
         // The name of a ServiceEntry is its host.
-        if self.name.contains('.') {
-            self.name.clone()
-        } else {
-            format!("{}.{}.svc.cluster.local", self.name, self.namespace)
-        }
+        if name.contains('.') { name.to_owned() } else { format!("{name}.{}.svc.cluster.local", self.namespace) }
     }
 }
 

@@ -23,7 +23,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::netns::Namespace;
 
-mod change;
+pub(crate) mod change;
 mod discovery;
 mod store;
 mod watching;
@@ -265,6 +265,13 @@ struct Parameters {
     dry_run: Option<String>,
     field_manager: Option<String>,
     field_selector: Option<String>,
+}
+
+impl Parameters {
+    /// The one object that is asked for.
+    fn name(&self) -> Option<&str> {
+        self.field_selector.as_deref().and_then(|it| it.strip_prefix("metadata.name="))
+    }
 }
 
 /// An answer that is no success.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     agent::{Agent, EndpointState},
-    apiserver::ApiServer,
+    apiserver::{ApiServer, change::merge},
     load::{Load, Progress, run},
     resources::{Endpoint, PORT, VIP, VIP6},
     story::{Hook, Story, vip},
@@ -141,6 +141,13 @@ pub fn service_of(namespace: &str, name: &str, selector: &Value, addresses: &[St
     })
 }
 
+/// An object with these fields changed: a JSON merge patch.
+#[must_use]
+pub fn changed(mut object: Value, change: &Value) -> Value {
+    merge(&mut object, change);
+    object
+}
+
 /// A Pod that is ready, labelled as the story's: `app`, `version`.
 #[must_use]
 pub fn pod(endpoint: &Endpoint) -> Value {
@@ -169,7 +176,7 @@ fn slice(service: &str, family: &str, position: usize, pods: &[&Value]) -> Value
         Some(json!({
             "addresses": [at(&format!("/status/podIPs/{position}/ip"))?],
             "conditions": {"ready": ready && !terminating, "serving": ready, "terminating": terminating},
-            "nodeName": "node",
+            "nodeName": at("/spec/nodeName"),
             "targetRef": {"kind": "Pod", "name": at("/metadata/name"), "namespace": "default", "uid": at("/metadata/uid")},
         }))
     };

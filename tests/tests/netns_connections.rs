@@ -45,10 +45,10 @@ impl World {
     fn of(&self, version: &str, field: &str) -> Result<u64> {
         let all: Value = serde_json::from_str(&self.agent.call(&["get", "versions", "-o", "json"])?)?;
         let items = all.get("items").and_then(Value::as_array).context("no items")?;
-        let v4 = items.iter().filter(|it| it["service"].as_str().is_some_and(|service| service.ends_with("tcp")));
-        let mut of =
-            v4.filter(|it| it["version"] == version).filter_map(|it| it.pointer(&format!("/connections/{field}")));
-        of.next().and_then(Value::as_u64).with_context(|| format!("{version} has no {field}: {all}"))
+        let text = |it: &Value, field| it.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let mut of = items.iter().filter(|it| text(it, "service").ends_with("tcp") && text(it, "version") == version);
+        let of = of.next().and_then(|it| it.pointer(&format!("/connections/{field}")));
+        of.and_then(Value::as_u64).with_context(|| format!("{version} has no {field}: {all}"))
     }
 
     /// Waits until a version has so many.

@@ -2,7 +2,7 @@
 use anyhow::{Context, Result};
 use canary_tests::{
     cgroup::Cgroup,
-    cluster::{Cluster, pod, route, service, subsets},
+    cluster::{Cluster, changed, pod, route, service, subsets},
     load::Protocol,
     resources::{Endpoint, VIP, VIP6},
     story::vip,
@@ -30,8 +30,9 @@ impl World {
         cluster.server.put(objects)?;
         let pods = cluster.server.list("pods");
         let uid = |name| {
-            let pod = pods.iter().find(|pod| pod["metadata"]["name"] == name);
-            pod.and_then(|pod| pod["metadata"]["uid"].as_str()).context("a Pod without a UID")
+            let at = |pod: &Value, field| pod.pointer(field).and_then(Value::as_str).map(str::to_owned);
+            let pod = pods.iter().find(|pod| at(pod, "/metadata/name").as_deref() == Some(name));
+            pod.and_then(|pod| at(pod, "/metadata/uid")).context("a Pod without a UID")
         };
         let slice = uid("ada")?.replace('-', "_");
         let slice = format!("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{slice}.slice");
@@ -53,18 +54,16 @@ impl World {
 fn client(name: &str, host: u16) -> Value {
     let v4 = [192, 0, 2, u8::try_from(host).unwrap_or_default()].into();
     let v6 = [0xfd00, 9, 0, 0, 0, 0, 0, host].into();
-    let mut pod = pod(&Endpoint { pod: name.into(), version: "none".into(), v4, v6 });
-    pod["metadata"]["labels"] = json!({"user": name});
-    pod
+    let pod = pod(&Endpoint { pod: name.into(), version: "none".into(), v4, v6 });
+    changed(pod, &json!({"metadata": {"labels": {"app": null, "version": null, "user": name}}}))
 }
 
 /// Only some users see the canary: those of a workload.
 #[test]
 fn a_rule_for_a_workload_holds_for_its_processes() -> Result<()> {
-    let mut focused = route(START);
     let to = |subset: &str| json!([{"destination": {"host": "helloworld", "subset": subset}}]);
-    focused["spec"]["http"] =
-        json!([{"match": [{"sourceLabels": {"user": "ada"}}], "route": to("v2")}, {"route": to("v1")}]);
+    let rules = json!([{"match": [{"sourceLabels": {"user": "ada"}}], "route": to("v2")}, {"route": to("v1")}]);
+    let focused = changed(route(START), &json!({"spec": {"http": rules}}));
     let world = World::new([focused])?;
     for ipv6 in [false, true] {
         assert_eq!(world.connect(&world.ada, ipv6)?.of("v2"), 20, "IPv6: {ipv6}");
@@ -76,8 +75,7 @@ fn a_rule_for_a_workload_holds_for_its_processes() -> Result<()> {
     let leaves = world.cluster.agent.call(&["get", "leaves"])?;
     assert!(leaves.contains("unknown-client"), "{leaves}");
     // A pod that has other labels now is another client.
-    let mut other = client("bob", 2);
-    other["metadata"]["labels"] = json!({"user": "ada"});
+    let other = changed(client("bob", 2), &json!({"metadata": {"labels": {"user": "ada"}}}));
     world.cluster.server.put([other])?;
     let started = std::time::Instant::now();
     while world.connect(&world.bob, false)?.of("v2") != 20 {
@@ -89,9 +87,10 @@ fn a_rule_for_a_workload_holds_for_its_processes() -> Result<()> {
 /// `sessionAffinity: ClientIP`: all connections of a pod go to one endpoint of one version.
 #[test]
 fn a_client_of_a_service_with_affinity_stays_with_its_endpoint() -> Result<()> {
-    let mut sticky = service("helloworld", &json!({"app": "helloworld"}), &[VIP.to_string(), VIP6.to_string()]);
-    sticky["spec"]["sessionAffinity"] = json!("ClientIP");
-    sticky["spec"]["sessionAffinityConfig"] = json!({"clientIP": {"timeoutSeconds": 10_800}});
+    let plain = service("helloworld", &json!({"app": "helloworld"}), &[VIP.to_string(), VIP6.to_string()]);
+    let affinity =
+        json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10_800}}});
+    let sticky = changed(plain, &json!({"spec": affinity}));
     let world = World::new([sticky, route(Weights { v1: 50, v2: 50 })])?;
     for pod in [&world.ada, &world.bob] {
         let tally = world.connect(pod, false)?;

@@ -91,6 +91,8 @@ map_type! {
 pub const HANDSHAKE_BUCKETS: usize = 20;
 /// Handshakes of the first class take up to 2⁴ µs, of each further one twice as long, up to 2²² µs (4.2 s); of the last class longer.
 const FIRST: u32 = 4;
+#[expect(clippy::cast_possible_truncation, reason = "a small number")]
+const LAST: u32 = HANDSHAKE_BUCKETS as u32 - 1;
 
 /// The class of a handshake that took so many microseconds. By halves: the kernel has no instruction that counts zeroes.
 #[inline(always)]
@@ -109,13 +111,13 @@ pub const fn handshake_bucket(micros: u64) -> u32 {
     if rest != 0 {
         bucket += 1;
     }
-    if bucket < HANDSHAKE_BUCKETS as u32 { bucket } else { HANDSHAKE_BUCKETS as u32 - 1 }
+    if bucket < LAST { bucket } else { LAST }
 }
 
 /// The longest handshake of a class, in microseconds; `None` for the last one, which has no end.
 #[must_use]
-pub const fn handshake_end(bucket: usize) -> Option<u64> {
-    if bucket + 1 < HANDSHAKE_BUCKETS { Some(1 << (bucket as u32 + FIRST)) } else { None }
+pub const fn handshake_end(bucket: u32) -> Option<u64> {
+    if bucket < LAST { Some(1 << (bucket + FIRST)) } else { None }
 }
 
 #[cfg(test)]
@@ -125,8 +127,8 @@ mod tests {
     #[test]
     fn a_handshake_is_in_the_first_class_that_is_long_enough() {
         for micros in (0..70_000).chain([1 << 21, (1 << 22) - 1, 1 << 22, (1 << 22) + 1, 1 << 40, u64::MAX]) {
-            let expected = (0..HANDSHAKE_BUCKETS).find(|it| handshake_end(*it).is_none_or(|end| micros <= end));
-            assert_eq!(Some(handshake_bucket(micros) as usize), expected, "{micros} µs");
+            let expected = (0..=LAST).find(|it| handshake_end(*it).is_none_or(|end| micros <= end));
+            assert_eq!(Some(handshake_bucket(micros)), expected, "{micros} µs");
         }
     }
 }

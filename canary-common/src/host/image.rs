@@ -12,8 +12,8 @@ use std::{
 
 use crate::{
     abi::{
-        Addr, EVEN, Endpoint, Group, LEAF, Leaf, NONE, Node, Rule, Service, ServiceKey, Settings, Split, Version, hop,
-        mapped, range,
+        Addr, EVEN, Endpoint, FOR_PACKETS, FOR_SOCKETS, Group, LEAF, Leaf, NONE, Node, Rule, Service, ServiceKey,
+        Settings, Split, Version, hop, mapped, range,
     },
     build::{Tree, name_hash, ring, ring_size, tree},
 };
@@ -134,8 +134,10 @@ impl Image {
         self.set_rules(service, &spec.rules);
         for &(frontend, protocol) in &spec.frontends {
             let port_be = frontend.port().to_be();
-            self.frontends
-                .push((ServiceKey { addr_be: addr(frontend.ip()), port_be, protocol, pad: 0, zero: 0 }, service));
+            for of in [FOR_PACKETS, FOR_SOCKETS] {
+                let key = ServiceKey { addr_be: addr(frontend.ip()), port_be, protocol, of, zero: 0 };
+                self.frontends.push((key, service));
+            }
         }
         service
     }

@@ -4,7 +4,10 @@ use super::{
     flows::{mirror, opens, opposite, release, vacant},
 };
 use crate::{
-    abi::{Addr, EVEN, EXACT, Flow, FlowKey, KEYED_CLIENT, LEAF, NONE, Rule, ServiceKey, Split, flow_state, unrange},
+    abi::{
+        Addr, EVEN, EXACT, FOR_PACKETS, Flow, FlowKey, KEYED_CLIENT, LEAF, NONE, Rule, ServiceKey, Split, flow_state,
+        unrange,
+    },
     choose,
     limits::{ENDPOINT_DEPTH, RULES_PER_SERVICE, SPLIT_DEPTH, VERSIONS_PER_SPLIT},
     packet::{Headers, tcp},
@@ -50,7 +53,8 @@ pub fn admit<T: Tables>(tables: &T, headers: &Headers, now: u32) -> Result<(), L
 #[inline(always)]
 pub fn choose_version<T: Tables>(tables: &T, headers: &Headers, now: u32) -> Result<Choice, Leave> {
     let (key, flags) = (&headers.key, headers.flags);
-    let address = ServiceKey { addr_be: key.dst_be, port_be: key.dst_port_be, protocol: key.protocol, pad: 0, zero: 0 };
+    let address =
+        ServiceKey { addr_be: key.dst_be, port_be: key.dst_port_be, protocol: key.protocol, of: FOR_PACKETS, zero: 0 };
     let Some(service) = tables.service(&address) else {
         release(tables, headers, now);
         return Err(Leave::NoService);

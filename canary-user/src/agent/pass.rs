@@ -160,6 +160,9 @@ impl Wanted {
                 for (frontend, _) in last.frontends.iter().filter(|(_, owner)| *owner == id) {
                     self.state.frontends.entry(*frontend).or_insert_with(|| id.clone());
                 }
+                for (frontend, _) in last.for_sockets.iter().filter(|(_, owner)| *owner == id) {
+                    self.state.for_sockets.entry(*frontend).or_insert_with(|| id.clone());
+                }
             }
             let report = self.reports.entry(id.clone()).or_default();
             (report.enforced, report.reason) = (false, Some(why.clone()));

@@ -19,10 +19,12 @@ use crate::{
 };
 
 mod attach;
+mod error;
 mod logs;
 
 use attach::attach_list;
 pub use attach::parse_attach;
+pub use error::SettingsError;
 pub use logs::LogFormat;
 use logs::{access_log, log_filter, parse_sample, sample};
 
@@ -36,6 +38,7 @@ pub const SOCKET: &str = "/run/canary/agent.sock";
 /// One setting each, as a flag and as a key of the configuration file; unset ones take their defaults.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Options {
     /// Directory with services, endpoints and routes: its *.yaml, *.yml and *.json, also in subdirectories.
     #[arg(long, value_name = "DIR")]
@@ -49,6 +52,9 @@ pub struct Options {
     /// Context in that file; implies --kube [default: the current one].
     #[arg(long, value_name = "NAME")]
     pub kube_context: Option<String>,
+    /// Name of the Node that this agent is on: what node ports, `Local` traffic policies and topology hints are about [default: these are not followed].
+    #[arg(long, value_name = "NAME")]
+    pub kube_node: Option<String>,
     /// Write conditions into the status of routes and Gateways, and Events about errors; of all agents one does, which a Lease in this namespace
     /// decides [default: nothing is written].
     #[arg(long, value_name = "NAMESPACE")]
@@ -169,69 +175,6 @@ pub struct Settings {
     pub log_format: LogFormat,
 }
 
-/// Why settings cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// No `--config`, no `--kube`.
-    #[error(
-        "no services: give --config DIR or --kube, or `config = \"DIR\"` or `kube = true` in the file of --config-file"
-    )]
-    NoConfig,
-    /// No `--attach`.
-    #[error(
-        "nothing to attach to: give --attach xdp:IFACE or --attach tc:IFACE, or `attach = [\"tc:IFACE\"]` in the file of --config-file"
-    )]
-    NoAttach,
-    /// No hook from which packets can be put elsewhere.
-    #[error("--direct is for interfaces with hook tc, and there is none: give --attach tc:IFACE, or leave it out")]
-    NothingDirect,
-    /// No cgroup whose sockets could be counted.
-    #[error("--connection-metrics is for sockets, and there are none: give --attach cgroup:PATH, or leave it out")]
-    NoSockets,
-    /// Nobody can be sent there.
-    #[error(
-        "--proxy {address}: packets cannot be sent on to it; give an address of an interface, and a port, such as 192.0.2.1:15001"
-    )]
-    Proxy {
-        /// The address.
-        address: SocketAddr,
-    },
-    /// There is no API server to write to.
-    #[error("--kube-status without --kube: there is no API server to write to")]
-    StatusOfNothing,
-    /// Nothing is logged.
-    #[error("--access-log-sample without --access-log FILE: there is no access log to take a share of")]
-    SampleOfNothing,
-    /// The same interface twice.
-    #[error("--attach names interface `{interface}` twice: an interface has one hook, xdp or tc")]
-    AttachTwice {
-        /// The interface.
-        interface: String,
-    },
-    /// A capacity of zero.
-    #[error("{name} is 0: canary needs at least one")]
-    Zero {
-        /// Name of the setting.
-        name: &'static str,
-    },
-    /// The file cannot be read.
-    #[error("cannot read the configuration file {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file is not what it should be.
-    #[error("configuration file {path} is not valid")]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Why, with line and column.
-        source: toml::de::Error,
-    },
-}
-
 impl Settings {
     /// Puts flags over the file over the defaults. `read` is `std::fs::read_to_string` outside tests.
     ///
@@ -257,6 +200,9 @@ impl Settings {
         if options.kube_status.is_some() && !cluster {
             return Err(SettingsError::StatusOfNothing);
         }
+        if options.kube_node.is_some() && !cluster {
+            return Err(SettingsError::NodeOfNothing);
+        }
         let attach = options.attach;
         if attach.is_empty() {
             return Err(SettingsError::NoAttach);
@@ -277,7 +223,11 @@ impl Settings {
         let times = proxy::server::Settings::default();
         Ok(Self {
             config: options.config,
-            cluster: cluster.then_some(Access { kubeconfig: options.kubeconfig, context: options.kube_context }),
+            cluster: cluster.then_some(Access {
+                kubeconfig: options.kubeconfig,
+                context: options.kube_context,
+                node: options.kube_node,
+            }),
             cluster_status: options.kube_status,
             attach,
             dataplane: dataplane::Settings {
@@ -330,6 +280,7 @@ impl Options {
             kube: self.kube || other.kube,
             kubeconfig: self.kubeconfig.or(other.kubeconfig),
             kube_context: self.kube_context.or(other.kube_context),
+            kube_node: self.kube_node.or(other.kube_node),
             kube_status: self.kube_status.or(other.kube_status),
             attach: if self.attach.is_empty() { other.attach } else { self.attach },
             pin: self.pin.or(other.pin),

@@ -35,7 +35,7 @@ impl From<RouteError> for Failure {
 pub(super) fn set_weight(screen: &mut Screen<'_>, args: &SetWeightArgs) -> Result<Exit, Failure> {
     let runtime = run::runtime().map_err(|error| Failure::new(chain(&error), ""))?;
     runtime.block_on(async {
-        let access = Access { kubeconfig: args.kubeconfig.clone(), context: args.kube_context.clone() };
+        let access = Access { kubeconfig: args.kubeconfig.clone(), context: args.kube_context.clone(), node: None };
         // As the agent shows it: without port and protocol.
         let named = args.service.split(':').next().unwrap_or_default();
         let (namespace, name) = named.split_once('/').map_or((None, named), |(space, name)| (Some(space), name));

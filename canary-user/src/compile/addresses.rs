@@ -4,7 +4,10 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::index::{Backend, Index};
+use super::{
+    index::{Backend, Index},
+    reach::Doors,
+};
 use crate::{
     diagnostic::{Diagnostic, Severity},
     model::{ExportTo, ServiceEntry},
@@ -53,7 +56,7 @@ fn owner(index: &Index<'_>, address: IpAddr, nodes: bool) -> Option<String> {
 
 /// Takes away addresses of services that the proxy follows at which the proxy itself would ask: its own connections go the
 /// way of everybody's, and would come back to it for ever. Clients that address these reach who is there without canary.
-pub(super) fn without_loops<'s>(services: impl Iterator<Item = (&'s Service, &'s mut Vec<Frontend>)>) {
+pub(super) fn without_loops<'s>(services: impl Iterator<Item = (&'s Service, &'s mut Doors)>) {
     let mut services: Vec<_> = services.filter(|(service, _)| service.is_proxied()).collect();
     let endpoints: BTreeSet<SocketAddr> = services
         .iter()
@@ -61,8 +64,11 @@ pub(super) fn without_loops<'s>(services: impl Iterator<Item = (&'s Service, &'s
         .filter(|(name, _)| *name != super::PROXY_VERSION)
         .flat_map(|(_, version)| version.endpoints.keys().copied())
         .collect();
-    for (_, frontends) in &mut services {
-        frontends.retain(|it| it.protocol != Protocol::Tcp || !endpoints.contains(&SocketAddr::new(it.addr, it.port)));
+    let leads_on =
+        |it: &Frontend| it.protocol != Protocol::Tcp || !endpoints.contains(&SocketAddr::new(it.addr, it.port));
+    for (_, doors) in &mut services {
+        doors.frontends.retain(leads_on);
+        doors.for_sockets.retain(leads_on);
     }
 }
 

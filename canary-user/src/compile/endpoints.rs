@@ -4,11 +4,14 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::index::{Backend, Index};
+use super::{
+    index::{Backend, Index},
+    reach::Reach,
+};
 use crate::{
     model::{
-        Address, Backends, EndpointSlice, Labels, Pod, Port, Service, ServiceEntry, SliceEndpoint, Target, Workload,
-        selects,
+        Address, Backends, EndpointSlice, Hints, Labels, Pod, Port, Service, ServiceEntry, SliceEndpoint, Target,
+        Workload, selects,
     },
     state::Family,
 };
@@ -19,21 +22,35 @@ pub(super) struct Endpoint<'a> {
     pub(super) address: SocketAddr,
     pub(super) weight: u32,
     labels: &'a Labels,
+    hints: Option<&'a Hints>,
+    /// It is meant for clients on this node.
+    near: bool,
 }
 
-/// Addresses and weights of the endpoints that have these labels.
+/// Addresses and weights of the endpoints that have these labels: of those that are near, if there are any.
 pub(super) fn with_labels(endpoints: &[Endpoint<'_>], selector: &Labels) -> BTreeMap<SocketAddr, u32> {
-    let chosen = endpoints.iter().filter(|endpoint| selects(selector, endpoint.labels));
+    let chosen = || endpoints.iter().filter(|endpoint| selects(selector, endpoint.labels));
+    let some_near = chosen().any(|endpoint| endpoint.near);
+    let chosen = chosen().filter(|endpoint| endpoint.near || !some_near);
     chosen.map(|endpoint| (endpoint.address, endpoint.weight)).collect()
 }
 
 /// Ready endpoints of a port in one family, in order of addresses.
-pub(super) fn of<'a>(index: &Index<'a>, backend: Backend<'a>, port: &Port, family: Family) -> Vec<Endpoint<'a>> {
+pub(super) fn of<'a>(
+    index: &Index<'a>,
+    backend: Backend<'a>,
+    port: &Port,
+    family: Family,
+    reach: Reach,
+) -> Vec<Endpoint<'a>> {
     let mut found = match backend {
-        Backend::Service(service) => of_service(index, service, port),
+        Backend::Service(service) => of_service(index, service, port, reach),
         Backend::Entry(entry) => of_entry(index, entry, port),
     };
     found.retain(|endpoint| family_of(endpoint.address.ip()) == family);
+    if reach == Reach::Everywhere {
+        follow_hints(index, &mut found);
+    }
     found.sort_by_key(|endpoint| endpoint.address);
     found.dedup_by_key(|endpoint| endpoint.address);
     found
@@ -44,26 +61,53 @@ pub(super) fn family_of(address: IpAddr) -> Family {
     if address.is_ipv6() { Family::Ipv6 } else { Family::Ipv4 }
 }
 
-fn of_service<'a>(index: &Index<'a>, service: &'a Service, port: &Port) -> Vec<Endpoint<'a>> {
+/// As kube-proxy: hints count if every endpoint has one and some are for this node; else the same for its zone.
+fn follow_hints(index: &Index<'_>, found: &mut [Endpoint<'_>]) {
+    let Some(here) = index.model.here() else { return };
+    let mut follow = |list: fn(&Hints) -> &[Box<str>], name: &str| {
+        let meant = |endpoint: &Endpoint<'_>| endpoint.hints.is_some_and(|it| list(it).iter().any(|it| **it == *name));
+        let all = found.iter().all(|endpoint| endpoint.hints.is_some_and(|hints| !list(hints).is_empty()));
+        let follows = all && found.iter().any(meant);
+        if follows {
+            for endpoint in found.iter_mut() {
+                endpoint.near = meant(endpoint);
+            }
+        }
+        follows
+    };
+    if !follow(|hints| &hints.nodes, &here.name)
+        && let Some(zone) = &here.zone
+    {
+        follow(|hints| &hints.zones, zone);
+    }
+}
+
+fn of_service<'a>(index: &Index<'a>, service: &'a Service, port: &Port, reach: Reach) -> Vec<Endpoint<'a>> {
     let mut found = Vec::new();
+    let here = index.model.here().map(|node| node.name.as_str());
+    let reaches = |node: &Option<Box<str>>| match reach {
+        Reach::Everywhere => true,
+        Reach::Node => node.as_deref().is_some_and(|node| here == Some(node)),
+    };
     if let Some(slices) = index.slices(&service.meta.key) {
         let every = service.publish_not_ready;
-        let taking = |endpoint: &SliceEndpoint| every || endpoint.ready && !endpoint.terminating;
+        let taking =
+            |endpoint: &SliceEndpoint| reaches(&endpoint.node) && (every || endpoint.ready && !endpoint.terminating);
         for slice in slices {
             of_slice(index, slice, port, taking, &mut found);
         }
         if found.is_empty() {
             // As kube-proxy: who is about to end is better than nobody.
-            let last = |endpoint: &SliceEndpoint| endpoint.serving && endpoint.terminating;
+            let last = |endpoint: &SliceEndpoint| reaches(&endpoint.node) && endpoint.serving && endpoint.terminating;
             for slice in slices {
                 of_slice(index, slice, port, last, &mut found);
             }
         }
     } else if !service.selector.is_empty() {
         let pods = index.pods(&service.meta.key.namespace, &service.selector);
-        pods.for_each(|pod| of_pod(pod, port, service.publish_not_ready, &mut found));
+        pods.filter(|pod| reaches(&pod.node)).for_each(|pod| of_pod(pod, port, service.publish_not_ready, &mut found));
     }
-    if !service.selector.is_empty() {
+    if !service.selector.is_empty() && reach == Reach::Everywhere {
         of_workload_entries(index, &service.meta.key.namespace, &service.selector, port, &mut found);
     }
     found
@@ -91,7 +135,8 @@ fn of_slice<'a>(
             };
             // Hosts without Kubernetes have no Pods: there the slice's own labels say which version it holds.
             let labels = pod.map_or(&slice.meta.labels, Pod::labels);
-            found.push(Endpoint { address: SocketAddr::new(*address, number), weight: 1, labels });
+            let (address, hints) = (SocketAddr::new(*address, number), endpoint.hints.as_deref());
+            found.push(Endpoint { address, weight: 1, labels, hints, near: true });
         }
     }
 }
@@ -109,6 +154,8 @@ fn of_pod<'a>(pod: &'a Pod, port: &Port, not_ready_too: bool, found: &mut Vec<En
         address: SocketAddr::new(*address, number),
         weight: 1,
         labels: pod.labels(),
+        hints: None,
+        near: true,
     }));
 }
 
@@ -150,5 +197,6 @@ fn of_workload<'a>(workload: &'a Workload, port: &Port) -> Option<Endpoint<'a>> 
         (Some(number), _) | (None, Target::Number(number)) => *number,
         (None, Target::Name(name)) => *workload.ports.get(name)?,
     };
-    Some(Endpoint { address: SocketAddr::new(address, number), weight: workload.weight, labels: &workload.labels })
+    let Workload { weight, ref labels, .. } = *workload;
+    Some(Endpoint { address: SocketAddr::new(address, number), weight, labels, hints: None, near: true })
 }

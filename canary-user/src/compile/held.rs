@@ -32,12 +32,13 @@ pub(super) fn endpoints_are_known(refused: &Refused) -> bool {
 
 /// `last` with the endpoints of now. A version whose name does not tell what it is keeps those that it has.
 pub(super) fn with_endpoints_of_now(of: Target<'_, '_>, last: &Service) -> Service {
-    let Target { index, backend: service, port, family, .. } = of;
+    let Target { index, backend: service, port, family, reach, .. } = of;
     let mut resolver = Resolver {
         index,
         service,
         port,
         family,
+        reach,
         route: None,
         written: None,
         versions: BTreeMap::new(),

@@ -8,6 +8,7 @@ use super::{
     Decider, RuleReport, ServiceReport,
     index::{Backend, Index},
     limits, proxy,
+    reach::Reach,
     refusal::{Refusal, Refused},
     rules::{self, ByName, Candidate, Candidates, Goal, Scope},
     select,
@@ -30,6 +31,8 @@ pub(super) struct Target<'a, 'i> {
     pub(super) backend: Backend<'a>,
     pub(super) port: &'a Port,
     pub(super) family: Family,
+    /// Which endpoints count.
+    pub(super) reach: Reach,
     /// Virtual addresses of this family.
     pub(super) addresses: &'i [IpAddr],
     /// Addresses of the proxy in this family.
@@ -43,7 +46,7 @@ pub(super) fn build(
     uses: &mut Uses,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Result<Service, Refused> {
-    let Target { index, backend, port, family, addresses, proxy } = target;
+    let Target { index, backend, port, family, reach, addresses, proxy } = target;
     if let Some(broken) = index.broken_endpoints(backend) {
         return Err(Refused::new(&broken.meta, "", Refusal::Invalid { object: broken.meta.id() }));
     }
@@ -71,6 +74,7 @@ pub(super) fn build(
         service: backend,
         port,
         family,
+        reach,
         route: governing.map(|(route, _)| &route.meta),
         written: None,
         versions: BTreeMap::new(),

@@ -18,6 +18,7 @@ mod matching;
 mod names;
 mod properties;
 mod proxy;
+mod reach;
 mod settings;
 mod tls;
 mod traffic;

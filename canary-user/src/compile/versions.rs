@@ -7,6 +7,7 @@ use std::{
 use super::{
     endpoints,
     index::{Backend, Index},
+    reach::Reach,
     refusal::{Refusal, Refused},
     select, service,
 };
@@ -38,6 +39,7 @@ pub(super) struct Resolver<'a, 'i> {
     pub(super) service: Backend<'a>,
     pub(super) port: &'a Port,
     pub(super) family: Family,
+    pub(super) reach: Reach,
     /// The VirtualService.
     pub(super) route: Option<&'a Meta>,
     /// The delegate of it in which the destinations stand that are looked up.
@@ -55,7 +57,7 @@ impl<'a> Resolver<'a, '_> {
     /// The version of the service itself.
     pub(super) fn own(&mut self) -> Identity {
         if !self.versions.contains_key(&Identity::Service) {
-            let all = endpoints::of(self.index, self.service, self.port, self.family);
+            let all = endpoints::of(self.index, self.service, self.port, self.family, self.reach);
             self.versions.insert(Identity::Service, endpoints::with_labels(&all, &Labels::new()));
         }
         Identity::Service
@@ -90,7 +92,7 @@ impl<'a> Resolver<'a, '_> {
         let Some(labels) = self.labels(backend, destination, path)? else {
             return Ok(self.dead(destination, identity));
         };
-        let all = endpoints::of(self.index, backend, port, self.family);
+        let all = endpoints::of(self.index, backend, port, self.family, self.reach);
         let chosen = endpoints::with_labels(&all, &labels);
         if chosen.is_empty() {
             self.no_endpoints(destination, path);

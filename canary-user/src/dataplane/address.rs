@@ -38,13 +38,13 @@ pub(crate) const fn protocol(number: u8) -> Protocol {
     if number == UDP { Protocol::Udp } else { Protocol::Tcp }
 }
 
-/// Key of a frontend.
-pub(crate) fn key(frontend: &Frontend) -> ServiceKey {
+/// Key of a frontend, for packets or for sockets.
+pub(crate) fn key(frontend: &Frontend, of: u8) -> ServiceKey {
     ServiceKey {
         addr_be: words(frontend.addr),
         port_be: frontend.port.to_be(),
         protocol: number(frontend.protocol),
-        pad: 0,
+        of,
         zero: 0,
     }
 }

@@ -43,7 +43,7 @@ impl From<ConnectionCounts> for Connections {
             handshake_micros,
             handshakes,
         } = counts;
-        let handshakes = handshakes.iter().enumerate().map(|(bucket, count)| (handshake_end(bucket), *count)).collect();
+        let handshakes = (0..).map(handshake_end).zip(handshakes).collect();
         Self {
             begun,
             established,

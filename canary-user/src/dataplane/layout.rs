@@ -14,7 +14,7 @@ use std::{
 };
 
 use canary_common::{
-    abi::{Endpoint, range, unrange},
+    abi::{Endpoint, FOR_PACKETS, FOR_SOCKETS, range, unrange},
     build::name_hash,
     limits,
 };
@@ -101,13 +101,16 @@ pub(crate) fn lower(observed: &Tables, state: &State, now: u32, last: &Names) ->
     }
     let mut waiting: HashSet<&ServiceId> = HashSet::new();
     waiting.extend(refused.iter().map(|rejected| &rejected.service));
-    for (frontend, id) in state.frontends.iter().filter(|(_, id)| !waiting.contains(id)) {
+    let packets = state.frontends.iter().map(|(frontend, id)| (frontend, id, FOR_PACKETS));
+    let sockets = state.frontends.keys().chain(state.for_sockets.keys());
+    let sockets = sockets.filter_map(|frontend| Some((frontend, state.for_socket(frontend)?, FOR_SOCKETS)));
+    for (frontend, id, of) in packets.chain(sockets).filter(|(_, id, _)| !waiting.contains(id)) {
         let slot = layout.services.get(&service_hash(id)).filter(|slot| layout.wanted.services.contains_key(slot));
         let Some(&slot) = slot else {
             let problem = "names a service that is not there";
             return Err(LayoutError::Unsound { object: frontend.to_string(), problem });
         };
-        layout.wanted.frontends.insert(address::key(frontend), slot);
+        layout.wanted.frontends.insert(address::key(frontend, of), slot);
     }
     // Who keeps what it has keeps its addresses, too.
     for (&key, slot) in &observed.frontends {
@@ -115,12 +118,12 @@ pub(crate) fn lower(observed: &Tables, state: &State, now: u32, last: &Names) ->
             layout.wanted.frontends.entry(key).or_insert(*slot);
         }
     }
-    if layout.wanted.frontends.len() > limits::FRONTENDS as usize {
+    if layout.wanted.frontends.len() > limits::FRONTEND_ENTRIES as usize {
         return Err(LayoutError::TooMany {
             object: "frontends".into(),
             what: "virtual addresses",
             count: layout.wanted.frontends.len(),
-            limit: limits::FRONTENDS,
+            limit: limits::FRONTEND_ENTRIES,
         });
     }
     layout.retire();

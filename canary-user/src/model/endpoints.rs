@@ -33,6 +33,17 @@ pub(crate) struct SliceEndpoint {
     pub(crate) terminating: bool,
     /// The Pod behind it, if it says so.
     pub(crate) pod: Option<Key>,
+    /// The node that it is on.
+    pub(crate) node: Option<Box<str>>,
+    /// For whom it is meant, if that is said.
+    pub(crate) hints: Option<Box<Hints>>,
+}
+
+/// Clients that an endpoint is meant for: who is there uses it, if there is an endpoint for everybody.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hints {
+    pub(crate) zones: Vec<Box<str>>,
+    pub(crate) nodes: Vec<Box<str>>,
 }
 
 /// A port of a slice.
@@ -85,7 +96,12 @@ impl EndpointSlice {
             // Absent means ready, says the API; absent `ready` of an endpoint that does not serve means it is not.
             let ready = endpoint.conditions.ready.unwrap_or(endpoint.conditions.serving.unwrap_or(true));
             let serving = endpoint.conditions.serving.unwrap_or(ready);
-            endpoints.push(SliceEndpoint { addresses, ready, serving, terminating, pod });
+            let hints = endpoint.hints.map(|raw::Hints { for_zones, for_nodes }| {
+                let names = |list: Vec<raw::Named>| list.into_iter().map(|it| it.name).collect();
+                Box::new(Hints { zones: names(for_zones), nodes: names(for_nodes) })
+            });
+            let node = endpoint.node_name;
+            endpoints.push(SliceEndpoint { addresses, ready, serving, terminating, pod, node, hints });
         }
         let mut ports = Vec::with_capacity(raw.ports.len());
         for (index, port) in raw.ports.into_iter().enumerate() {
@@ -117,6 +133,8 @@ pub(crate) struct Pod {
     pub(crate) finished: bool,
     /// Its addresses are the node's: they do not name it.
     pub(crate) host_network: bool,
+    /// The node that it is on.
+    pub(crate) node: Option<Box<str>>,
     /// Named container ports.
     ports: Vec<(String, Protocol, u16)>,
 }
@@ -159,6 +177,7 @@ impl Pod {
             terminating: raw.metadata.deletion_timestamp.is_some(),
             finished: matches!(raw.status.phase.as_deref(), Some("Succeeded" | "Failed")),
             host_network: raw.spec.host_network,
+            node: raw.spec.node_name,
             ports,
         })
     }

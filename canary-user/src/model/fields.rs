@@ -186,12 +186,7 @@ const GATEWAY: &[&str] = &[
 ];
 
 /// Of a Service only these are reported: the rest of it concerns the cluster's own machinery.
-const SERVICE_REPORTED: &[(&str, &[&str])] = &[
-    ("externalTrafficPolicy", &["Cluster"]),
-    ("internalTrafficPolicy", &["Cluster"]),
-    ("loadBalancerSourceRanges", &[]),
-    ("trafficDistribution", &[]),
-];
+const SERVICE_REPORTED: &[(&str, &[&str])] = &[("loadBalancerSourceRanges", &[])];
 
 /// Fields of `object` that are not enforced, one warning each.
 pub(super) fn not_enforced(object: &Object) -> Vec<Diagnostic> {
@@ -316,11 +311,6 @@ fn service(spec: &Value, object: &Object) -> Vec<Diagnostic> {
         };
         if !value.as_str().is_some_and(|text| harmless.contains(&text)) {
             found.push(warning(object, format!("spec.{field}")));
-        }
-    }
-    for (index, port) in spec.get("ports").and_then(Value::as_array).into_iter().flatten().enumerate() {
-        if port.get("nodePort").is_some_and(|port| port.as_u64() != Some(0)) {
-            found.push(warning(object, format!("spec.ports[{index}].nodePort")));
         }
     }
     found

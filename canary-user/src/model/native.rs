@@ -1,10 +1,11 @@
-//! Services, `EndpointSlices` and Pods: a cluster has very many, and few change, so each is read once.
+//! Services, `EndpointSlices`, Pods and Nodes: a cluster has very many, and few change, so each is read once.
 use std::sync::Arc;
 
 use super::{
     Broken, Key, Model,
     endpoints::{EndpointSlice, Pod},
     judged,
+    node::Node,
     problem::Invalid,
     service::Service,
 };
@@ -16,6 +17,7 @@ pub(super) enum NativeKind {
     Service,
     EndpointSlice,
     Pod,
+    Node,
 }
 
 /// What was read from one object.
@@ -23,6 +25,7 @@ enum Piece {
     Service(Arc<Service>),
     Slice(Arc<EndpointSlice>),
     Pod(Arc<Pod>),
+    Node(Arc<Node>),
     /// A slice that has no addresses.
     Nothing,
 }
@@ -34,6 +37,7 @@ impl NativeKind {
         Some(match (object.kind.as_str(), object.api_version.as_str()) {
             ("Service", "v1") => Self::Service,
             ("Pod", "v1") => Self::Pod,
+            ("Node", "v1") => Self::Node,
             ("EndpointSlice", "discovery.k8s.io/v1") => Self::EndpointSlice,
             _ => return None,
         })
@@ -46,6 +50,7 @@ impl NativeKind {
                 EndpointSlice::read(object)?.map_or(Piece::Nothing, |slice| Piece::Slice(Arc::new(slice)))
             }
             Self::Pod => Piece::Pod(Arc::new(Pod::read(object)?)),
+            Self::Node => Piece::Node(Arc::new(Node::read(object)?)),
         })
     }
 }
@@ -64,6 +69,7 @@ impl Model {
             Ok(Piece::Service(service)) => drop(self.services.insert(key, Arc::clone(service))),
             Ok(Piece::Slice(slice)) => drop(self.slices.insert(key, Arc::clone(slice))),
             Ok(Piece::Pod(pod)) => drop(self.pods.insert(key, Arc::clone(pod))),
+            Ok(Piece::Node(node)) => drop(self.nodes.insert(key, Arc::clone(node))),
             Ok(Piece::Nothing) => {}
             Err(broken) => self.broken.push(broken.clone()),
         }

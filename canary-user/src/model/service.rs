@@ -21,6 +21,12 @@ pub(crate) struct Service {
     pub(crate) host: Host,
     /// Virtual addresses of both families, in order; empty for headless Services and such without an address.
     pub(crate) addresses: Vec<IpAddr>,
+    /// Those of them that clients outside of the cluster use.
+    pub(crate) external: Vec<IpAddr>,
+    /// What clients in the cluster get.
+    pub(crate) inside: Policy,
+    /// What clients from outside get.
+    pub(crate) outside: Policy,
     pub(crate) ports: Vec<Port>,
     pub(crate) selector: Labels,
     pub(crate) publish_not_ready: bool,
@@ -28,6 +34,15 @@ pub(crate) struct Service {
     /// A client stays with its endpoint, unless a route or a policy says otherwise.
     pub(crate) client_affinity: bool,
     pub(crate) settings: Settings,
+}
+
+/// A traffic policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Policy {
+    /// Any endpoint.
+    Cluster,
+    /// Those on the node of the client, or the one that it comes to.
+    Local,
 }
 
 /// What a Service is to canary.
@@ -50,6 +65,8 @@ pub(crate) struct Port {
     pub(crate) protocol: Protocol,
     pub(crate) application: Application,
     pub(crate) target: Target,
+    /// Where every node answers for it.
+    pub(crate) on_nodes: Option<u16>,
 }
 
 /// Where a port leads on the endpoint.
@@ -145,11 +162,11 @@ impl Service {
         } else {
             Kind::Virtual
         };
-        let mut addresses = Vec::new();
+        let (mut addresses, mut external) = (Vec::new(), Vec::new());
         if kind == Kind::Virtual {
             let cluster_ip = spec.cluster_ip.iter().map(|ip| ("spec.clusterIP".to_owned(), ip));
             let cluster_ips = at("spec.clusterIPs", &spec.cluster_ips);
-            let external = at("spec.externalIPs", &spec.external_ips);
+            let external_ips = at("spec.externalIPs", &spec.external_ips);
             let ingress = raw.status.load_balancer.ingress.iter().enumerate().filter_map(|(index, ingress)| {
                 // Some balancers must see the connection themselves; and what keeps clients out must not be passed by.
                 let direct = ingress.ip_mode.as_deref().is_none_or(|mode| mode == "VIP");
@@ -158,19 +175,37 @@ impl Service {
                 }
                 Some((format!("status.loadBalancer.ingress[{index}].ip"), ingress.ip.as_ref()?))
             });
-            for (field, text) in cluster_ip.chain(cluster_ips).chain(external).chain(ingress) {
-                if !text.is_empty() {
-                    addresses.extend(faults.take(&field, read_address(text)));
-                }
+            for (field, text) in cluster_ip.chain(cluster_ips).filter(|(_, text)| !text.is_empty()) {
+                addresses.extend(faults.take(&field, read_address(text)));
             }
-            addresses.sort();
-            addresses.dedup();
+            for (field, text) in external_ips.chain(ingress).filter(|(_, text)| !text.is_empty()) {
+                external.extend(faults.take(&field, read_address(text)));
+            }
+            external.retain(|address| !addresses.contains(address));
+            addresses.extend(&external);
+            for list in [&mut addresses, &mut external] {
+                list.sort();
+                list.dedup();
+            }
         }
+        let mut policy = |field: &str, text: Option<&String>| match text.map(String::as_str) {
+            None | Some("" | "Cluster") => Policy::Cluster,
+            Some("Local") => Policy::Local,
+            Some(other) => {
+                faults.push(field, Problem::Value { value: other.into(), expected: "Cluster or Local" });
+                Policy::Cluster
+            }
+        };
+        let inside = policy("spec.internalTrafficPolicy", spec.internal_traffic_policy.as_ref());
+        let outside = policy("spec.externalTrafficPolicy", spec.external_traffic_policy.as_ref());
         let ports = read_ports(spec.ports, &mut faults);
         faults.finish(Self {
             meta: Meta::new(object, &raw.metadata),
             host: Host::of_service(&object.name, &object.namespace),
             addresses,
+            external,
+            inside,
+            outside,
             ports,
             selector: spec.selector,
             publish_not_ready: spec.publish_not_ready_addresses,
@@ -235,7 +270,9 @@ fn read_ports(raw: Vec<raw::ServicePort>, faults: &mut Faults) -> Vec<Port> {
             faults.push(format!("{path}.port"), Problem::Duplicate { value: format!("{number}/{protocol}") });
         }
         let application = Application::of_port(protocol, port.app_protocol.as_deref(), &name, number);
-        ports.push(Port { name, number, protocol, application, target });
+        let node_port = port.node_port.filter(|number| *number != 0);
+        let node_port = node_port.and_then(|number| faults.take(&format!("{path}.nodePort"), read_port(number)));
+        ports.push(Port { name, number, protocol, application, target, on_nodes: node_port });
     }
     ports
 }

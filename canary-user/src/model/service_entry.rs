@@ -179,7 +179,7 @@ fn read_ports(raw: Vec<raw::ServiceEntryPort>, faults: &mut Faults) -> Vec<Port>
         }
         let application = Application::parse(port.protocol.as_deref().unwrap_or_default());
         let protocol = if application == Application::Udp { Protocol::Udp } else { Protocol::Tcp };
-        ports.push(Port { name, number, protocol, application, target: Target::Number(target) });
+        ports.push(Port { name, number, protocol, application, target: Target::Number(target), on_nodes: None });
     }
     ports
 }

@@ -98,8 +98,7 @@ fn fields_that_are_not_enforced() {
     let rule = |spec: &str| format!("{ISTIO}DestinationRule\nmetadata: {{name: a}}\nspec: {{host: a, {spec}}}");
     let cases = [
         ("sticky", service("sessionAffinity: ClientIP"), ""),
-        ("local only", service("externalTrafficPolicy: Local, type: LoadBalancer"), "spec.externalTrafficPolicy"),
-        ("a node port", service("ports: [{port: 80, nodePort: 30080}]"), "spec.ports[0].nodePort"),
+        ("who is kept out", service("loadBalancerSourceRanges: [192.0.2.0/24]"), "spec.loadBalancerSourceRanges"),
         ("what concerns others", service("ipFamilyPolicy: SingleStack, allocateLoadBalancerNodePorts: true"), ""),
         ("the spread of connections", rule("trafficPolicy: {loadBalancer: {simple: LEAST_REQUEST}}"), ""),
         ("what the proxy follows", rule("trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}"), ""),

@@ -70,7 +70,7 @@ pub struct Explained {
 #[must_use]
 pub fn explain(state: &State, client: SocketAddr, frontend: SocketAddr, request: &RequestView<'_>) -> Explained {
     let at = Frontend { addr: frontend.ip(), port: frontend.port(), protocol: Protocol::Tcp };
-    let found = state.frontends.get(&at).and_then(|id| Some((id, state.services.get(id)?)));
+    let found = state.for_socket(&at).and_then(|id| Some((id, state.services.get(id)?)));
     let Some((id, service)) = found else {
         return Explained { service: None, rule: None, passed: vec![], outcome: Outcome::NoService };
     };

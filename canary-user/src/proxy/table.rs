@@ -102,8 +102,10 @@ impl RouteTable {
             .filter(|(id, _)| id.protocol == Protocol::Tcp)
             .map(|(id, service)| (id.clone(), Arc::new(Service::new(id, service, previous, &mut counts))))
             .collect();
-        let frontends = state.frontends.iter().filter(|(frontend, _)| frontend.protocol == Protocol::Tcp);
+        // Of two at one address the one that reaches all endpoints, which sockets get, comes last.
+        let frontends = state.frontends.iter().chain(&state.for_sockets);
         let frontends = frontends
+            .filter(|(frontend, _)| frontend.protocol == Protocol::Tcp)
             .filter_map(|(frontend, id)| Some(((frontend.addr, frontend.port), services.get(id)?.clone())))
             .collect();
         if let Some(previous) = previous {

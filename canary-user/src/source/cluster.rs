@@ -24,7 +24,7 @@ mod tests;
 mod trim;
 
 pub use follow::{Access, ConnectError, Followers};
-use kinds::{KINDS, Kind};
+use kinds::{KINDS, Kind, NODES};
 pub use remarks::{Remark, Says};
 pub use routes::{Route, RouteError, Routes};
 

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Applies a JSON merge patch (RFC 7396).
-pub(super) fn merge(target: &mut Value, patch: &Value) {
+pub(crate) fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(fields) = patch else {
         *target = patch.clone();
         return;

@@ -43,6 +43,7 @@ pub const RESOURCES: &[Resource] = &[
     resource("", "events", "Event"),
     cluster("", "namespaces", "Namespace"),
     cluster("", "nodes", "Node"),
+    cluster("", "nodes", "Node"),
     resource("discovery.k8s.io", "endpointslices", "EndpointSlice"),
     Resource { id: "events.k8s.io", ..resource("events.k8s.io", "events", "Event") },
     resource("coordination.k8s.io", "leases", "Lease"),

@@ -207,7 +207,7 @@ impl Store {
                 (version, Some(Key { resource: target.resource.id, namespace, name }))
             }
         };
-        let wanted = parameters.field_selector.as_deref().and_then(|it| it.strip_prefix("metadata.name="));
+        let wanted = parameters.name();
         let mut found = self
             .objects
             .iter()

@@ -22,6 +22,8 @@ struct Watching {
     /// Number of the last break when it began.
     epoch: u64,
     target: Target,
+    /// Only this object.
+    name: Option<String>,
     version: u64,
     bookmarks: bool,
     until: Instant,
@@ -57,6 +59,7 @@ pub(super) fn watch(shared: &Arc<Shared>, target: &Target, parameters: &Paramete
             name: None,
             subresource: None,
         },
+        name: parameters.name().map(str::to_owned),
         version,
         bookmarks: parameters.allow_watch_bookmarks.as_deref() == Some("true"),
         until: Instant::now() + Duration::from_secs(seconds),
@@ -113,7 +116,7 @@ impl Watching {
         };
         let lines: String = events
             .iter()
-            .filter(|it| self.target.covers(&it.key))
+            .filter(|it| self.target.covers(&it.key) && self.name.as_ref().is_none_or(|name| it.key.name == *name))
             .map(|Event { kind, object, .. }| line(kind, object))
             .collect();
         self.version = events.last().map_or(self.version, |last| last.version);

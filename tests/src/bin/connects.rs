@@ -42,26 +42,24 @@ fn main() -> Result<()> {
         println!("{}", measure(&options.to, options.protocol, times)?);
         return Ok(());
     }
-    let (story, cgroup) = (Story::new(Hook::Tc, 3, 1)?, Cgroup::new()?);
-    let mut agent = Agent::new(&story)?;
-    agent.attach_to(&[&format!("cgroup:{}", cgroup.path().display())]);
-    write_service(&agent.config(), Weights { v1: 90, v2: 10 }, &Extras::default())?;
-    write_endpoints(&agent.config(), &story.endpoints())?;
-    agent.start(&story)?;
+    let story = Story::new(Hook::Tc, 3, 1)?;
+    let (cgroup, _agent) = world(&story, &[])?;
+    let (counted, _counting) = world(&story, &["--connection-metrics"])?;
     let pods: Vec<_> = story.endpoints().iter().map(|it| SocketAddr::new(it.v4.into(), PORT)).collect();
-    agent.wait_for(&pods, &[EndpointState::Serving])?;
     let service = [vip(false)];
     println!("{:<6} {:<34} {:>10} {:>10}", "", "connect() to", "ns", "added");
     for (protocol, times) in [(Protocol::Udp, 100_000), (Protocol::Tcp, 3_000)] {
         let cases = [
-            ("the pods, outside the cgroup", pods.as_slice(), false),
-            ("the pods", &pods, true),
-            ("the service", &service, true),
+            ("the pods, outside the cgroup", pods.as_slice(), None),
+            ("the pods", &pods, Some(&cgroup)),
+            ("the service", &service, Some(&cgroup)),
+            ("the pods, connections counted", &pods, Some(&counted)),
+            ("the service, connections counted", &service, Some(&counted)),
         ];
-        let mut found = [const { Vec::new() }; 3];
+        let mut found = [const { Vec::new() }; 5];
         for _ in 0..options.rounds {
-            for ((_, target, inside), found) in cases.iter().zip(&mut found) {
-                found.push(child(&story, inside.then_some(&cgroup), target, protocol, times)?);
+            for ((_, target, cgroup), found) in cases.iter().zip(&mut found) {
+                found.push(child(&story, *cgroup, target, protocol, times)?);
             }
         }
         let mut base = None;
@@ -73,6 +71,19 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A cgroup, and an agent that is attached to it with these arguments besides.
+fn world(story: &Story, arguments: &[&str]) -> Result<(Cgroup, Agent)> {
+    let (cgroup, mut agent) = (Cgroup::new()?, Agent::new(story)?);
+    agent.attach_to(&[&format!("cgroup:{}", cgroup.path().display())]);
+    agent.with(arguments);
+    write_service(&agent.config(), Weights { v1: 90, v2: 10 }, &Extras::default())?;
+    write_endpoints(&agent.config(), &story.endpoints())?;
+    agent.start(story)?;
+    let pods: Vec<_> = story.endpoints().iter().map(|it| SocketAddr::new(it.v4.into(), PORT)).collect();
+    agent.wait_for(&pods, &[EndpointState::Serving])?;
+    Ok((cgroup, agent))
 }
 
 /// The mean of so many calls, in a process of its own.

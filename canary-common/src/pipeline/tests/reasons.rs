@@ -123,7 +123,13 @@ fn a_refused_connection_is_refused_again_and_again() {
 
 fn service_key(talk: &Talk<'_>) -> crate::abi::ServiceKey {
     let key = talk.key();
-    crate::abi::ServiceKey { addr_be: key.dst_be, port_be: key.dst_port_be, protocol: key.protocol, pad: 0, zero: 0 }
+    crate::abi::ServiceKey {
+        addr_be: key.dst_be,
+        port_be: key.dst_port_be,
+        protocol: key.protocol,
+        of: crate::abi::FOR_PACKETS,
+        zero: 0,
+    }
 }
 
 #[test]

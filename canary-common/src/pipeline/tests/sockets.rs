@@ -3,7 +3,7 @@ use std::net::IpAddr;
 
 use super::{START, Talk, VIP, VIP_UDP, at, world};
 use crate::{
-    abi::{Addr, EXACT, KEYED_FLOW, Peer, ServiceKey},
+    abi::{Addr, EXACT, FOR_SOCKETS, KEYED_FLOW, Peer, ServiceKey},
     host::{
         HostTables,
         image::{RuleSpec, addr},
@@ -15,7 +15,7 @@ use crate::{
 
 fn service(text: &str, protocol: u8) -> ServiceKey {
     let address = at(text);
-    ServiceKey { addr_be: addr(address.ip()), port_be: address.port().to_be(), protocol, pad: 0, zero: 0 }
+    ServiceKey { addr_be: addr(address.ip()), port_be: address.port().to_be(), protocol, of: FOR_SOCKETS, zero: 0 }
 }
 
 fn client(text: &str) -> Addr {

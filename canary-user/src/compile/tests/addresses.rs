@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Compiles objects of a cluster.
-fn in_cluster(documents: &[&str]) -> Compiled {
+pub(super) fn in_cluster(documents: &[&str]) -> Compiled {
     let snapshot = source::parse(&join(documents), Path::new("kubernetes:objects"));
     let (model, found) = Model::read(&snapshot);
     let mut compiled = compile(&model, &State::default(), &ProxyAddresses::default());

@@ -309,7 +309,7 @@ fn entry(gateway: &Gateway) -> ServiceEntry {
         };
         if !ports.iter().any(|it| (it.number, it.protocol) == (listener.port, protocol)) {
             let (name, number, target) = (listener.name.clone(), listener.port, PortTarget::Number(listener.port));
-            ports.push(Port { name, number, protocol, application, target });
+            ports.push(Port { name, number, protocol, application, target, on_nodes: None });
         }
     }
     ServiceEntry {

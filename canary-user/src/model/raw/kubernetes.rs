@@ -1,4 +1,4 @@
-//! Kubernetes: Service, EndpointSlice, Pod.
+//! Kubernetes: Service, EndpointSlice, Pod, Node.
 use serde::Deserialize;
 
 use super::{Labels, Metadata, NumberOrName};
@@ -26,6 +26,8 @@ pub(in crate::model) struct ServiceSpec {
     pub(in crate::model) selector: Labels,
     pub(in crate::model) ports: Vec<ServicePort>,
     pub(in crate::model) publish_not_ready_addresses: bool,
+    pub(in crate::model) internal_traffic_policy: Option<String>,
+    pub(in crate::model) external_traffic_policy: Option<String>,
     pub(in crate::model) session_affinity: Option<String>,
 }
 
@@ -37,6 +39,7 @@ pub(in crate::model) struct ServicePort {
     pub(in crate::model) protocol: Option<String>,
     pub(in crate::model) app_protocol: Option<String>,
     pub(in crate::model) target_port: Option<NumberOrName>,
+    pub(in crate::model) node_port: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -73,6 +76,20 @@ pub(in crate::model) struct SliceEndpoint {
     pub(in crate::model) addresses: Vec<String>,
     pub(in crate::model) conditions: SliceConditions,
     pub(in crate::model) target_ref: Option<ObjectRef>,
+    pub(in crate::model) node_name: Option<Box<str>>,
+    pub(in crate::model) hints: Option<Hints>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::model) struct Hints {
+    pub(in crate::model) for_zones: Vec<Named>,
+    pub(in crate::model) for_nodes: Vec<Named>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::model) struct Named {
+    pub(in crate::model) name: Box<str>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -112,6 +129,7 @@ pub(in crate::model) struct Pod {
 pub(in crate::model) struct PodSpec {
     pub(in crate::model) containers: Vec<Container>,
     pub(in crate::model) host_network: bool,
+    pub(in crate::model) node_name: Option<Box<str>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -152,4 +170,25 @@ pub(in crate::model) struct PodCondition {
     #[serde(rename = "type")]
     pub(in crate::model) kind: Option<String>,
     pub(in crate::model) status: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::model) struct Node {
+    pub(in crate::model) metadata: Metadata,
+    pub(in crate::model) status: NodeStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::model) struct NodeStatus {
+    pub(in crate::model) addresses: Vec<NodeAddress>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::model) struct NodeAddress {
+    #[serde(rename = "type")]
+    pub(in crate::model) kind: Option<String>,
+    pub(in crate::model) address: Option<String>,
 }

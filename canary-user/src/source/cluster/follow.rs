@@ -14,7 +14,7 @@ use kube::{
 };
 use tokio::task::JoinSet;
 
-use super::{Cluster, Holdings, KINDS, Kind, Object, trim::trim};
+use super::{Cluster, Holdings, KINDS, Kind, NODES, Object, trim::trim};
 
 /// Time until a resource that the API server does not have is asked for again.
 const ABSENT_RETRY: std::time::Duration = std::time::Duration::from_secs(5);
@@ -31,6 +31,8 @@ pub struct Access {
     pub kubeconfig: Option<PathBuf>,
     /// Context in that file; without it the current one.
     pub context: Option<String>,
+    /// The Node that canary is on; without it no Node is read.
+    pub node: Option<String>,
 }
 
 /// Why an API server cannot be reached at all.
@@ -62,7 +64,15 @@ impl Access {
         let (holdings, cluster) = Holdings::new();
         let mut tasks = JoinSet::new();
         for kind in KINDS {
-            tasks.spawn(keep_following(client.clone(), kind, holdings.clone()));
+            let mut wanted = watcher::Config::default().timeout(WATCH_SECONDS);
+            if kind.plural == NODES {
+                let Some(node) = &self.node else {
+                    holdings.replace(kind, Vec::new());
+                    continue;
+                };
+                wanted = wanted.fields(&format!("metadata.name={node}"));
+            }
+            tasks.spawn(keep_following(client.clone(), kind, wanted, holdings.clone()));
         }
         Ok((cluster, Followers { _tasks: tasks }))
     }
@@ -100,11 +110,11 @@ enum Anew {
 }
 
 /// Follows one kind for ever, whatever happens to whoever does.
-async fn keep_following(client: Client, kind: &'static Kind, holdings: Holdings) {
+async fn keep_following(client: Client, kind: &'static Kind, wanted: watcher::Config, holdings: Holdings) {
     loop {
         // Ends with this task, unlike one that is spawned by itself.
         let mut one = JoinSet::new();
-        one.spawn(follow(client.clone(), kind, holdings.clone()));
+        one.spawn(follow(client.clone(), kind, wanted.clone(), holdings.clone()));
         if let Some(Err(error)) = one.join_next().await {
             tracing::error!(resource = kind.resource(), %error, "following it ended; it begins anew");
             holdings.trouble(kind, error.to_string());
@@ -114,11 +124,11 @@ async fn keep_following(client: Client, kind: &'static Kind, holdings: Holdings)
 }
 
 /// Follows one kind for ever.
-async fn follow(client: Client, kind: &'static Kind, holdings: Holdings) {
+async fn follow(client: Client, kind: &'static Kind, wanted: watcher::Config, holdings: Holdings) {
     loop {
         let mut absent = 0;
         while let Some(version) = kind.versions.get(absent) {
-            match follow_version(&client, kind, version, &holdings).await {
+            match follow_version(&client, (kind, version), &wanted, &holdings).await {
                 Anew::Absent => absent += 1,
                 Anew::Forgotten => {}
             }
@@ -128,9 +138,14 @@ async fn follow(client: Client, kind: &'static Kind, holdings: Holdings) {
     }
 }
 
-async fn follow_version(client: &Client, kind: &'static Kind, version: &str, holdings: &Holdings) -> Anew {
+async fn follow_version(
+    client: &Client,
+    (kind, version): (&'static Kind, &str),
+    wanted: &watcher::Config,
+    holdings: &Holdings,
+) -> Anew {
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource(kind, version));
-    let mut events = watcher::watcher(api, watcher::Config::default().timeout(WATCH_SECONDS)).default_backoff().boxed();
+    let mut events = watcher::watcher(api, wanted.clone()).default_backoff().boxed();
     let kept = |object: DynamicObject| kept(kind, version, &object);
     let mut listed = Vec::new();
     while let Some(event) = events.next().await {

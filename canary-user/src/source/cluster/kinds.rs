@@ -37,6 +37,9 @@ const fn gateway_api(plural: &'static str, name: &'static str, versions: &'stati
     Kind { group: GATEWAY_API, versions, plural, name, keep: None }
 }
 
+/// Followed for one object only.
+pub(crate) const NODES: &str = "nodes";
+
 /// All of them.
 pub(crate) const KINDS: &[Kind] = &[
     Kind {
@@ -119,6 +122,14 @@ pub(crate) const KINDS: &[Kind] = &[
     gateway_api("gateways", "Gateway", &["v1", "v1beta1"]),
     gateway_api("gatewayclasses", "GatewayClass", &["v1", "v1beta1"]),
     gateway_api("referencegrants", "ReferenceGrant", &["v1", "v1beta1"]),
+    // Its addresses answer node ports, and its name and zone say which endpoints are near.
+    Kind {
+        group: "",
+        versions: &["v1"],
+        plural: NODES,
+        name: "Node",
+        keep: Some(&["status.addresses[].type", "status.addresses[].address"]),
+    },
     // For the labels by which a Gateway takes routes.
     Kind { group: "", versions: &["v1"], plural: "namespaces", name: "Namespace", keep: Some(&[]) },
 ];

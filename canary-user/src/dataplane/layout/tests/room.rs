@@ -53,7 +53,11 @@ fn one_service_too_many_is_refused_alone() {
     let (after, refused) = pass(&before, &state, 11, &mut names);
     assert_eq!(refused, [format!("s{fits:05}"), format!("s{:05}", fits + 1)]);
     assert_eq!(after.services.len(), fits as usize);
-    assert_eq!(after.frontends.len(), fits as usize, "nobody sends to a service that has no place");
+    assert_eq!(
+        after.frontends.len(),
+        2 * fits as usize,
+        "for packets and sockets; nobody sends to a service that has no place"
+    );
     let empty = after.versions.values().filter(|version| version.group == 0).count();
     assert_eq!(empty, 1, "the dead endpoint is taken out");
     let error = &lower(&before, &state, 11, &names).unwrap().refused[0].error;
