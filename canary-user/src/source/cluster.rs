@@ -60,7 +60,7 @@ pub fn resources() -> Vec<String> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the API server has not been read: {}", missing.join("; "))]
 pub struct Behind {
-    /// Resources that were not listed yet, and why.
+    /// Resources that were not listed yet by the reason.
     pub missing: Vec<String>,
 }
 
@@ -99,15 +99,11 @@ impl Cluster {
     /// When something was never listed.
     pub fn read(&self) -> Result<Snapshot, Behind> {
         let held = self.holdings.lock();
-        let missing: Vec<String> = KINDS
-            .iter()
-            .filter(|kind| !held.get(kind.plural).is_some_and(|held| held.known))
-            .map(|kind| {
-                let why = held.get(kind.plural).and_then(|held| held.trouble.as_ref());
-                let why = why.map_or("no answer yet", |(why, _)| why);
-                format!("{}: {why}", kind.resource())
-            })
-            .collect();
+        let missing = KINDS.iter().filter(|kind| !held.get(kind.plural).is_some_and(|held| held.known));
+        let missing = by_reason(missing.map(|kind| {
+            let why = held.get(kind.plural).and_then(|held| held.trouble.as_ref());
+            (kind, why.map_or("no answer yet", |(why, _)| why))
+        }));
         if !missing.is_empty() {
             return Err(Behind { missing });
         }
@@ -122,7 +118,7 @@ impl Cluster {
         let held = self.holdings.lock();
         let troubled = KINDS.iter().filter_map(|kind| Some((kind, held.get(kind.plural)?.trouble.as_ref()?)));
         let troubled = troubled.filter(|(_, (_, since))| since.elapsed() < TROUBLED);
-        troubled.map(|(kind, (why, _))| format!("{}: {why}", kind.resource())).collect()
+        by_reason(troubled.map(|(kind, (why, _))| (kind, why.as_str())))
     }
 
     /// Waits until something has changed since the last call. A burst counts once. Cancel-safe.
@@ -233,6 +229,15 @@ impl Holdings {
             true
         });
     }
+}
+
+/// Resources by what is wrong with them: a server that is gone is the same trouble for all.
+fn by_reason<'a>(troubled: impl Iterator<Item = (&'a Kind, &'a str)>) -> Vec<String> {
+    let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (kind, why) in troubled {
+        reasons.entry(why).or_default().push(kind.resource());
+    }
+    reasons.into_iter().map(|(why, kinds)| format!("{}: {why}", kinds.join(", "))).collect()
 }
 
 /// In the place of a file.

@@ -7,6 +7,7 @@ use kube::{
     Api, Client, Config,
     api::{ApiResource, DynamicObject},
     config::{KubeConfigOptions, Kubeconfig},
+    core::Status,
     runtime::{
         WatchStreamExt as _,
         watcher::{self, Event},
@@ -163,13 +164,13 @@ async fn follow_version(
                     holdings.remove(kind, &object);
                 }
             }
-            Err(error) => match code(&error) {
+            Err(error) => match status(&error).map(|status| status.code) {
                 Some(404) if !kind.is_everywhere() => return Anew::Absent,
                 // Told by the status of the answer, not within the stream, which the library does not look for.
                 Some(410) if matches!(error, watcher::Error::WatchStartFailed(_)) => return Anew::Forgotten,
                 Some(410) => {}
                 _ => {
-                    let why = crate::diagnostic::chain(&error);
+                    let why = why(&error);
                     tracing::warn!(resource = kind.resource(), "the API server does not tell: {why}");
                     holdings.trouble(kind, why);
                 }
@@ -195,12 +196,18 @@ fn kept(kind: &Kind, version: &str, object: &DynamicObject) -> Option<Object> {
 }
 
 /// The status of an answer that is an error.
-fn code(error: &watcher::Error) -> Option<u16> {
+fn status(error: &watcher::Error) -> Option<&Status> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => Some(status.code),
+        | watcher::Error::WatchError(status) => Some(status),
         _ => None,
     }
+}
+
+/// What is wrong: in the words of the API server, if it has any.
+fn why(error: &watcher::Error) -> String {
+    let said = status(error).map(|status| &status.message).filter(|message| !message.is_empty());
+    said.cloned().unwrap_or_else(|| crate::diagnostic::chain(error))
 }
