@@ -330,11 +330,6 @@ fn the_command_line_sets_weights_of_a_route() -> Result<()> {
 /// kubectl speaks to the same server, and finds the plugin.
 #[test]
 fn kubectl_finds_its_plugin() -> Result<()> {
-    let Ok(found) = std::process::Command::new("kubectl").args(["version", "--client"]).output() else {
-        println!("kubectl is not installed: nothing to try");
-        return Ok(());
-    };
-    ensure!(found.status.success(), "{found:?}");
     let mut cluster = Cluster::new(1, 1, START)?;
     let kubeconfig = cluster.agent.follow(&cluster.server)?;
     let plugins = kubeconfig.parent().context("no directory")?.join("plugins");

@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::process::{self, Environment};
 
+mod wheels;
+
 /// Links programs to bpfel objects. This version reads LLVM 22's bitcode without LLVM's development package.
 const BPF_LINKER: &str = "0.10.4";
 /// The newest LLVM whose bitcode `BPF_LINKER` is known to read.
@@ -27,11 +29,12 @@ const BPFFS: &str = "/sys/fs/bpf";
 const DOWNLOAD: Duration = Duration::from_mins(5);
 
 /// Programs that tests call, or modules of the distribution's Python, and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("ip", "iproute2"),
     ("curl", "curl"),
     ("ethtool", "ethtool"),
     ("h2load", "nghttp2-client"),
+    ("kubectl", "kubernetes-client"),
     ("nft", "nftables"),
     ("nghttpd", "nghttp2-server"),
     ("openssl", "openssl"),
@@ -58,6 +61,7 @@ pub(crate) fn run() -> Result<Environment> {
     environment.set("PATH", path_with_llvm(&toolchain)?);
     step("bpf-linker", || bpf_linker(&environment))?;
     packages("programs that tests call", &PROGRAMS)?;
+    wheels::run(&mut environment)?;
     step("bpffs", bpffs)?;
     Ok(environment)
 }
