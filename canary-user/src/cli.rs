@@ -17,7 +17,7 @@ use crate::{
     },
     api::dto::DiagnosticV1,
     cli::{
-        args::{AgentArgs, Cli, Command, DetachArgs, Format},
+        args::{AgentArgs, Cli, Command, DetachArgs, Format, KubeCommand},
         client::{Client, ClientError},
         output::{Paint, Screen},
     },
@@ -32,6 +32,7 @@ pub mod client;
 mod cluster;
 mod get;
 mod input;
+mod node;
 mod offline;
 pub mod output;
 mod read;
@@ -160,6 +161,7 @@ fn execute(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Command::Verify(args) => check::verify(&client()?, screen, args),
         Command::Top(args) => top::run(&client()?, args),
         Command::Detach(args) => detach(screen, args),
+        Command::Kube(KubeCommand::Check(args)) => node::check(screen, args),
         Command::Completions { shell } => reference::completions(screen, *shell),
         Command::Man { dir } => reference::man(screen, dir.as_deref()),
         Command::Version(output) => read::version(&client()?, screen, *output),

@@ -8,6 +8,7 @@ mod connections;
 mod device;
 mod direct;
 mod error;
+mod features;
 mod filters;
 mod layout;
 mod maps;
@@ -44,6 +45,7 @@ use self::{
 pub use self::{
     direct::Changes,
     error::DataplaneError,
+    features::Features,
     layout::LayoutError,
     maps::MapFailure,
     origins::Origins,

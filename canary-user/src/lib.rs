@@ -12,6 +12,7 @@ pub mod compile;
 pub mod dataplane;
 pub mod diagnostic;
 pub mod model;
+pub mod node;
 pub mod proxy;
 pub mod source;
 pub mod state;

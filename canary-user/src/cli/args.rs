@@ -180,6 +180,9 @@ Examples:
     /// Remove canary's programs, maps and links from the kernel. Flows in them are cut.
     #[command(after_help = "Examples:\n  canary detach\n  canary detach --pin /sys/fs/bpf/other")]
     Detach(DetachArgs),
+    /// On a node of a Kubernetes cluster.
+    #[command(subcommand)]
+    Kube(KubeCommand),
     /// Print a completion script for a shell.
     #[command(after_help = "Examples:\n  canary completions bash > /usr/share/bash-completion/completions/canary")]
     Completions {
@@ -196,6 +199,31 @@ Examples:
     /// Print the version of this program and of the agent.
     #[command(after_help = "Examples:\n  canary version")]
     Version(Output),
+}
+
+/// `canary kube`.
+#[derive(Debug, Subcommand)]
+pub enum KubeCommand {
+    /// Say what is on this node (kernel, file systems, rights, network plugin, kube-proxy, programs of others) and what canary would use. Changes nothing.
+    #[command(after_help = "\
+Exits with 1 when something is missing without which canary does not work. With -o name: what --attach would be given.
+
+Examples:
+  canary kube check
+  canary kube check -o json
+  kubectl -n canary-system exec daemonset/canary -- /canary kube check")]
+    Check(CheckArgs),
+}
+
+/// `canary kube check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Where the node's own files are seen, in a container that has them elsewhere.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub host_root: PathBuf,
+    /// Form of the output.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// `canary agent`.

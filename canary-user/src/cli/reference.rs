@@ -16,7 +16,7 @@ pub fn command() -> Command {
         let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         command.after_help(format!("{examples}\n\n{EXIT_CODES}"))
     }
-    with_codes(Cli::command()).mut_subcommands(with_codes)
+    with_codes(Cli::command()).mut_subcommands(|command| with_codes(command).mut_subcommands(with_codes))
 }
 
 pub(super) fn completions(screen: &mut Screen<'_>, shell: clap_complete::Shell) -> Result<Exit, Failure> {
@@ -54,6 +54,10 @@ pub fn markdown() -> String {
     for command in all.get_subcommands_mut().filter(|command| command.get_name() != "help") {
         let name = format!("canary {}", command.get_name());
         section(&mut text, command, &name);
+        for below in command.get_subcommands_mut().filter(|below| below.get_name() != "help") {
+            let name = format!("{name} {}", below.get_name());
+            section(&mut text, below, &name);
+        }
     }
     text
 }
