@@ -61,7 +61,7 @@ impl Tier {
             Self::Unit => &[
                 &["--workspace", "--exclude", "canary-ebpf", "--exclude", "canary-tests"],
                 &["-p", "canary-tests", "--lib", "--bins"],
-                &["-p", "canary-tests", "--test", "docs*"],
+                &["-p", "canary-tests", "--test", "docs*", "--test", "deploy*"],
             ],
             Self::Kernel => &[&["-p", "canary-tests", "--test", "kernel*"]],
             Self::Netns => &[&["-p", "canary-tests", "--test", "netns*"]],

@@ -20,7 +20,7 @@ map_type! {
     }
 }
 map_type! {
-    /// Of a virtual address the endpoint that was chosen; of an endpoint that address. Aligned as [`FlowKey`].
+    /// Of a virtual address the endpoint that was chosen; of an endpoint that address. Aligned as [`super::FlowKey`].
     #[repr(align(8))]
     pub struct Peer {
         /// Its address.
