@@ -169,41 +169,37 @@ const LOCAL4: usize = offset_of!(bpf_sock_ops, local_ip4);
 const REMOTE6: usize = offset_of!(bpf_sock_ops, remote_ip6);
 const LOCAL6: usize = offset_of!(bpf_sock_ops, local_ip6);
 
-/// Reads a word of the context, by one instruction with a constant place: LLVM would compute the place of one of two words,
+/// Reads a field of the context, by one instruction with a constant place: LLVM would compute the place of one of two words,
 /// and the verifier takes no pointer into a context that was computed.
+macro_rules! read {
+    ($width:literal, $context:expr, $at:expr) => {{
+        let value: u64;
+        // SAFETY: a valid context, and a field of it.
+        unsafe {
+            core::arch::asm!(
+                concat!("{value} = *(", $width, " *)({context} + {at})"),
+                context = in(reg) $context.ops,
+                value = lateout(reg) value,
+                at = const $at,
+                options(pure, readonly, nostack),
+            );
+        }
+        value
+    }};
+}
+
+/// A field of four bytes.
 #[inline(always)]
 pub(crate) fn field<const AT: usize>(context: &SockOpsContext) -> u32 {
-    let word: u64;
-    // SAFETY: a valid context, and a field of it.
-    unsafe {
-        core::arch::asm!(
-            "{word} = *(u32 *)({context} + {at})",
-            context = in(reg) context.ops,
-            word = lateout(reg) word,
-            at = const AT,
-            options(pure, readonly, nostack),
-        );
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "32 bits were read")]
-    let word = word as u32;
+    #[expect(clippy::cast_possible_truncation, reason = "32 bits are read")]
+    let word = read!("u32", context, AT) as u32;
     word
 }
 
-/// The same for eight bytes.
+/// A field of eight bytes.
 #[inline(always)]
 pub(crate) fn field64<const AT: usize>(context: &SockOpsContext) -> u64 {
-    let word: u64;
-    // SAFETY: a valid context, and a field of it.
-    unsafe {
-        core::arch::asm!(
-            "{word} = *(u64 *)({context} + {at})",
-            context = in(reg) context.ops,
-            word = lateout(reg) word,
-            at = const AT,
-            options(pure, readonly, nostack),
-        );
-    }
-    word
+    read!("u64", context, AT)
 }
 
 /// A TCP socket whose SYN is about to leave.

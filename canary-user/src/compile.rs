@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     diagnostic::{Diagnostic, Origin, Severity},
-    model::{Concerns, Host, Kind, Meta, Model, Port, Resolution},
+    model::{Concerns, Host, Kind, Meta, Model, Pod, Port, Resolution},
     source::cluster::Says,
     state::{Family, Frontend, ON_NODE, Service, ServiceId, State},
 };
@@ -124,14 +124,13 @@ pub fn compile(model: &Model, last: &State, proxy: &ProxyAddresses) -> Compiled 
         diagnostics: model.between().to_vec(),
         uses: Uses::default(),
     };
-    let name = |id: &'_ ServiceId| id.name.strip_suffix(ON_NODE).unwrap_or(&id.name).to_owned();
-    let known: BTreeSet<(&str, String)> = last.services.keys().map(|id| (&*id.namespace, name(id))).collect();
+    let known: BTreeSet<(&str, &str)> = last.services.keys().map(|id| (&*id.namespace, id.plain_name())).collect();
     for service in model.services().values() {
         let key = &service.meta.key;
         // A plain Service of a cluster is left to whoever serves it there: kube-proxy. One that had rules stays, for flows by
         // them are known here only.
         if !service.meta.in_cluster()
-            || known.contains(&(&key.namespace, key.name.clone()))
+            || known.contains(&(&key.namespace, &key.name))
             || select::virtual_service(&index, std::slice::from_ref(&service.host), &key.namespace).is_claimed()
         {
             compiler.service(Backend::Service(service));
@@ -273,8 +272,7 @@ impl<'a> Compiler<'a, '_> {
             };
             let namespace = &broken.meta.key.namespace;
             for (id, last) in &self.last.services {
-                let name = id.name.strip_suffix(ON_NODE).unwrap_or(&id.name);
-                if id.namespace != *namespace || !hosts.contains(name) || self.outcomes.contains_key(id) {
+                if id.namespace != *namespace || !hosts.contains(id.plain_name()) || self.outcomes.contains_key(id) {
                     continue;
                 }
                 let had = |map: &BTreeMap<Frontend, ServiceId>| {
@@ -378,8 +376,10 @@ impl<'a> Compiler<'a, '_> {
     }
 }
 
-/// The addresses of pods, by their UIDs.
+/// The addresses of pods, by their UIDs: of those on this node, if it is known, for no other has processes here.
 fn clients(model: &Model) -> BTreeMap<String, Vec<IpAddr>> {
     let pods = model.pods().values().filter(|pod| !pod.finished && !pod.addresses.is_empty());
+    let here = |pod: &Pod| model.here().is_none_or(|node| pod.node.as_deref() == Some(&*node.name));
+    let pods = pods.filter(|pod| here(pod));
     pods.filter_map(|pod| Some((pod.uid.clone()?, pod.addresses.clone()))).collect()
 }

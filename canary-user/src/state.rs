@@ -2,7 +2,7 @@
 //!
 //! Plain data, ordered, comparable. The same model gives the same state, byte for byte.
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{IpAddr, SocketAddr},
 };
@@ -105,14 +105,22 @@ impl State {
         self.for_sockets.get(at).or_else(|| self.frontends.get(at))
     }
 
-    /// Addresses of a service, in order; those that only sockets use, too.
-    pub fn addresses(&self, id: &ServiceId) -> impl Iterator<Item = Frontend> {
-        let of = |map: &BTreeMap<Frontend, ServiceId>| -> Vec<Frontend> {
-            map.iter().filter(|(_, owner)| *owner == id).map(|(at, _)| *at).collect()
-        };
-        let all: std::collections::BTreeSet<Frontend> =
-            of(&self.frontends).into_iter().chain(of(&self.for_sockets)).collect();
-        all.into_iter()
+    /// Addresses of a service; those that only sockets use, too.
+    #[must_use]
+    pub fn addresses(&self, id: &ServiceId) -> BTreeSet<Frontend> {
+        let all = self.frontends.iter().chain(&self.for_sockets);
+        all.filter(|(_, owner)| *owner == id).map(|(at, _)| *at).collect()
+    }
+
+    /// Takes a service back as it was in another state, with those addresses of it that nobody has now.
+    pub(crate) fn restore(&mut self, id: &ServiceId, from: &Self) {
+        let Some(service) = from.services.get(id) else { return };
+        self.services.insert(id.clone(), service.clone());
+        for (had, has) in [(&from.frontends, &mut self.frontends), (&from.for_sockets, &mut self.for_sockets)] {
+            for (at, owner) in had.iter().filter(|(_, owner)| *owner == id) {
+                has.entry(*at).or_insert_with(|| owner.clone());
+            }
+        }
     }
 }
 
@@ -213,10 +221,16 @@ impl fmt::Display for Protocol {
 }
 
 impl ServiceId {
+    /// The name of the Service, or the host of the ServiceEntry, whichever of its endpoints count.
+    #[must_use]
+    pub fn plain_name(&self) -> &str {
+        self.name.strip_suffix(ON_NODE).unwrap_or(&self.name)
+    }
+
     /// Its host, as Istio's labels have it.
     #[must_use]
     pub fn host(&self) -> String {
-        let name = self.name.strip_suffix(ON_NODE).unwrap_or(&self.name);
+        let name = self.plain_name();
         // The name of a ServiceEntry is its host.
         if name.contains('.') { name.to_owned() } else { format!("{name}.{}.svc.cluster.local", self.namespace) }
     }

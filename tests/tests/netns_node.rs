@@ -80,6 +80,8 @@ fn a_node_port_is_answered_at_the_address_of_the_node() -> Result<()> {
     assert_eq!((tally.of("v1"), tally.failed), (20, 20), "{tally:?}\n{}", world.cluster.agent.log());
     let services = world.cluster.agent.call(&["get", "services"])?;
     assert!(services.contains("helloworld@node:"), "{services}");
+    let both = world.cluster.agent.call(&["get", "services", "helloworld", "-o", "name"])?;
+    assert_eq!(both.lines().count(), 3, "two over IPv4, and one over IPv6: {both}");
     Ok(())
 }
 

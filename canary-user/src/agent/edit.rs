@@ -269,11 +269,12 @@ impl EditError {
     }
 }
 
-/// Whether `name` means the service with this id: `helloworld`, `default/helloworld`, with `:5000`, or the whole id.
+/// Whether `name` means the service with this id: `helloworld`, `default/helloworld`, with `:5000`, or the whole id; and
+/// of a Service that is two, both, unless `helloworld@node` says which.
 #[must_use]
 pub fn is_named(id: &str, name: &str) -> bool {
     let starts =
-        |whole: &str| whole.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']));
+        |whole: &str| whole.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/', '@']));
     match id.split_once('/') {
         // `default/helloworld` must not be found by the name `default`.
         Some((_, short)) => starts(short) || name.contains('/') && starts(id),
@@ -294,4 +295,24 @@ pub(crate) fn likely_service<'k>(name: &str, ids: impl Iterator<Item = &'k str>)
 
 fn count(errors: usize) -> String {
     if errors == 1 { "1 error".into() } else { format!("{errors} errors") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_named;
+
+    #[test]
+    fn a_name_means_all_of_a_service_or_what_it_says() {
+        for (id, name, expected) in [
+            ("default/web:80/tcp", "web", true),
+            ("default/web:80/tcp", "default/web:80", true),
+            ("default/web:80/tcp", "default", false),
+            ("default/website:80/tcp", "web", false),
+            ("default/web@node:80/tcp", "web", true),
+            ("default/web@node:80/tcp", "default/web@node", true),
+            ("default/web:80/tcp", "web@node", false),
+        ] {
+            assert_eq!(is_named(id, name), expected, "{id}: {name}");
+        }
+    }
 }

@@ -155,19 +155,13 @@ impl Wanted {
         for Refused { service: id, why, kept } in refused {
             self.state.without(id);
             // With another memory than the maps', nobody knows what it is.
-            if let Some(held) = last.services.get(id).filter(|_| *kept) {
-                self.state.services.insert(id.clone(), held.clone());
-                for (frontend, _) in last.frontends.iter().filter(|(_, owner)| *owner == id) {
-                    self.state.frontends.entry(*frontend).or_insert_with(|| id.clone());
-                }
-                for (frontend, _) in last.for_sockets.iter().filter(|(_, owner)| *owner == id) {
-                    self.state.for_sockets.entry(*frontend).or_insert_with(|| id.clone());
-                }
+            if *kept {
+                self.state.restore(id, last);
             }
             let report = self.reports.entry(id.clone()).or_default();
             (report.enforced, report.reason) = (false, Some(why.clone()));
             report.rules.clear();
-            let kinds = ["Service", "ServiceEntry"].map(|kind| format!("{kind} {}/{}", id.namespace, id.name));
+            let kinds = ["Service", "ServiceEntry"].map(|kind| format!("{kind} {}/{}", id.namespace, id.plain_name()));
             let own = kinds.iter().find_map(|object| self.objects.get(object));
             let (object, origin) = own
                 .map_or_else(|| (kinds[0].clone(), Origin::default()), |object| (object.id(), object.origin.clone()));

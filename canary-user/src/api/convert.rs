@@ -99,7 +99,7 @@ fn service(view: &View, counters: &Counters, id: &ServiceId) -> ServiceV1 {
     let in_force = view.in_force.services.get(id);
     ServiceV1 {
         service: id.to_string(),
-        addresses: view.in_force.addresses(id).map(|frontend| frontend.to_string()).collect(),
+        addresses: view.in_force.addresses(id).iter().map(ToString::to_string).collect(),
         route: report.and_then(|report| Some(report.virtual_service.as_ref()?.object.clone())),
         enforced: in_force.is_some() && report.is_none_or(|report| report.enforced),
         reason: report.and_then(|report| report.reason.clone()),

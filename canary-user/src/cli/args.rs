@@ -181,7 +181,7 @@ Examples:
     #[command(after_help = "Examples:\n  canary detach\n  canary detach --pin /sys/fs/bpf/other")]
     Detach(DetachArgs),
     /// On a node of a Kubernetes cluster.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  canary kube check")]
     Kube(KubeCommand),
     /// Print a completion script for a shell.
     #[command(after_help = "Examples:\n  canary completions bash > /usr/share/bash-completion/completions/canary")]
@@ -207,11 +207,11 @@ pub enum KubeCommand {
     /// Say what is on this node (kernel, file systems, rights, network plugin, kube-proxy, programs of others) and what canary would use. Changes nothing.
     #[command(after_help = "\
 Exits with 1 when something is missing without which canary does not work. With -o name: what --attach would be given.
+In the pod of an agent: `kubectl -n canary-system exec daemonset/canary -- /canary kube check`.
 
 Examples:
   canary kube check
-  canary kube check -o json
-  kubectl -n canary-system exec daemonset/canary -- /canary kube check")]
+  canary kube check -o json")]
     Check(CheckArgs),
 }
 

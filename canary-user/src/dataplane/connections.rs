@@ -31,31 +31,18 @@ impl Maps {
 
 impl From<ConnectionCounts> for Connections {
     fn from(counts: ConnectionCounts) -> Self {
-        let ConnectionCounts {
-            begun,
-            established,
-            failed,
-            ended,
-            retransmits,
-            bytes_in,
-            bytes_out,
-            rtt_micros,
-            handshake_micros,
-            handshakes,
-        } = counts;
-        let handshakes = (0..).map(handshake_end).zip(handshakes).collect();
         Self {
-            begun,
-            established,
-            failed,
-            ended,
+            begun: counts.begun,
+            established: counts.established,
+            failed: counts.failed,
+            ended: counts.ended,
             draining: 0,
-            retransmits,
-            bytes_in,
-            bytes_out,
-            rtt_micros,
-            handshake_micros,
-            handshakes,
+            retransmits: counts.retransmits,
+            bytes_in: counts.bytes_in,
+            bytes_out: counts.bytes_out,
+            rtt_micros: counts.rtt_micros,
+            handshake_micros: counts.handshake_micros,
+            handshakes: (0..).map(handshake_end).zip(counts.handshakes).collect(),
         }
     }
 }

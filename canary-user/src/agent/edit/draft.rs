@@ -187,7 +187,7 @@ impl<'a> Ground<'a> {
                 known: self.wanted.reports.keys().map(ToString::to_string).collect(),
             });
         };
-        if ids.iter().any(|id| (&id.namespace, &id.name) != (&first.namespace, &first.name)) {
+        if ids.iter().any(|id| (&id.namespace, id.plain_name()) != (&first.namespace, first.plain_name())) {
             return Err(ambiguous(name, &ids));
         }
         let reports = ids.iter().filter_map(|id| self.wanted.reports.get(*id));

@@ -57,6 +57,9 @@ fn pods_are_told_by_their_uids_where_a_client_decides() {
     let clients = |route: &str| compiled(&[&reviews(), route, pod, &ended]).state.clients;
     assert_eq!(clients(&route(SPLIT)), [].into(), "nobody asks");
     let asked = clients(&annotated(&route(SPLIT), "canary.io/choosing: keyed-client"));
+    let node = "apiVersion: v1\nkind: Node\nmetadata: {name: n1}";
+    let elsewhere = compiled(&[&reviews(), &annotated(&route(SPLIT), "canary.io/choosing: keyed-client"), pod, node]);
+    assert_eq!(elsewhere.state.clients, [].into(), "it is on no node, and this is one");
     assert_eq!(asked, [("u-1".to_owned(), ["10.0.0.7", "fd00::7"].map(|it| it.parse().unwrap()).to_vec())].into());
 }
 

@@ -31,7 +31,7 @@ const NOT_KNOWN: [&str; 13] = [
 /// The labels that all of Istio's metrics have.
 pub(super) fn istio<'a>(to: &Destination<'a>, protocol: &'a str, flags: &'a str) -> Vec<(&'static str, &'a str)> {
     let (namespace, name, host) =
-        to.service.map_or((UNKNOWN, UNKNOWN, UNKNOWN), |(id, host)| (&id.namespace, &id.name, host));
+        to.service.map_or((UNKNOWN, UNKNOWN, UNKNOWN), |(id, host)| (&id.namespace, id.plain_name(), host));
     let known = [
         ("reporter", "source"),
         ("source_workload", UNKNOWN),
