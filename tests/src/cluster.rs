@@ -1,7 +1,11 @@
 //! The story as a cluster has it: objects at an API server, and a controller that lists the Pods of each Service.
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::{
@@ -101,6 +105,40 @@ impl Cluster {
             self.server.put([slice(name, "IPv4", 0, &pods), slice(name, "IPv6", 1, &pods)])?;
         }
         Ok(())
+    }
+
+    /// Waits until helloworld has these rules in force, in both families: for each one versions and their weights, in any order.
+    ///
+    /// # Errors
+    /// When it does not have them within a minute; with what it has, and the agent's log.
+    pub fn wait_for_rules(&self, expected: &[&[(&str, u64)]]) -> Result<()> {
+        let one = |(version, weight): &(&str, u64)| ((*version).to_owned(), *weight);
+        let sorted = |mut rule: Vec<(String, u64)>| {
+            rule.retain(|(_, weight)| *weight > 0);
+            rule.sort();
+            // One version alone has everything, whatever its weight.
+            if let [(_, weight)] = rule.as_mut_slice() {
+                *weight = 1;
+            }
+            rule
+        };
+        let expected: Vec<_> = expected.iter().map(|rule| sorted(rule.iter().map(one).collect())).collect();
+        let version = |it: &Value| Some((it.get("version")?.as_str()?.to_owned(), it.get("weight")?.as_u64()?));
+        let rule = |it: &Value| Some(sorted(it.get("versions")?.as_array()?.iter().filter_map(version).collect()));
+        let rules = |it: &Value| Some(it.get("rules")?.as_array()?.iter().filter_map(rule).collect::<Vec<_>>());
+        let is_apex = |it: &&Value| {
+            it.get("service").and_then(Value::as_str).is_some_and(|name| name.starts_with("default/helloworld:"))
+        };
+        let started = Instant::now();
+        loop {
+            let said: Value = serde_json::from_str(&self.agent.call(&["get", "services", "-o", "json"])?)?;
+            let items = said.pointer("/items").and_then(Value::as_array).context("no items")?;
+            if items.iter().filter(is_apex).all(|item| rules(item).is_some_and(|found| found == expected)) {
+                return Ok(());
+            }
+            ensure!(started.elapsed() < Duration::from_mins(1), "never {expected:?}: {said}\n{}", self.agent.log());
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Opens connections to the Service, waits for their end, and counts.

@@ -1,11 +1,8 @@
 //! Flagger and Argo Rollouts drive a release, step by step as they write objects, while clients connect: no connection fails,
 //! and every step has its share exactly.
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::{thread, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use canary_tests::{
     agent::EndpointState,
     background::Background,
@@ -16,31 +13,9 @@ use canary_tests::{
 };
 use serde_json::{Value, json};
 
-/// Waits until the first rule of the service has these weights, versions in the order of their names.
-fn in_force(cluster: &Cluster, expected: &[(&str, u64)]) -> Result<()> {
-    let expected: Vec<(&str, u64)> = expected.iter().copied().filter(|(_, weight)| *weight > 0).collect();
-    let started = Instant::now();
-    loop {
-        let said: Value = serde_json::from_str(&cluster.agent.call(&["get", "services", "-o", "json"])?)?;
-        let items = said.pointer("/items").and_then(Value::as_array).context("no items")?;
-        let weights = |item: &Value| -> Option<Vec<(String, u64)>> {
-            let versions = item.pointer("/rules/0/versions")?.as_array()?;
-            let one = |it: &Value| Some((it.get("version")?.as_str()?.to_owned(), it.get("weight")?.as_u64()?));
-            versions.iter().map(one).collect()
-        };
-        let same = |found: Vec<(String, u64)>| {
-            found.len() == expected.len()
-                && expected.iter().all(|(name, weight)| found.contains(&((*name).into(), *weight)))
-        };
-        let mut apex = items.iter().filter(|item| {
-            item.get("service").and_then(Value::as_str).is_some_and(|name| name.starts_with("default/helloworld:"))
-        });
-        if apex.all(|item| weights(item).is_some_and(same)) {
-            return Ok(());
-        }
-        ensure!(started.elapsed() < Duration::from_mins(1), "never {expected:?}: {said}\n{}", cluster.agent.log());
-        thread::sleep(Duration::from_millis(20));
-    }
+/// Waits until the only rule of the service has these weights.
+fn in_force(cluster: &Cluster, weights: &[(&str, u64)]) -> Result<()> {
+    cluster.wait_for_rules(&[weights])
 }
 
 /// Connections that all are answered, so many of a hundred by v2.
