@@ -8,7 +8,6 @@ mod connections;
 mod device;
 mod direct;
 mod error;
-mod features;
 mod filters;
 mod layout;
 mod maps;
@@ -17,6 +16,7 @@ mod origins;
 mod plan;
 mod report;
 mod slots;
+pub mod survey;
 mod tables;
 mod trace;
 mod write;
@@ -45,7 +45,6 @@ use self::{
 pub use self::{
     direct::Changes,
     error::DataplaneError,
-    features::Features,
     layout::LayoutError,
     maps::MapFailure,
     origins::Origins,

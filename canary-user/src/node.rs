@@ -1,153 +1,139 @@
-//! What is on a node of a cluster, and what canary would use of it: files, interfaces, the kernel's own answers. Changes nothing.
-#![forbid(unsafe_code)]
-
-use std::path::{Path, PathBuf};
-
-use serde::Serialize;
-
-use crate::dataplane::Features;
-
-mod cni;
-mod host;
-mod kube_proxy;
+//! What is on a node, and what canary would do there. [`look`] asks files and the kernel, [`judge`] decides from what was found.
+mod judge;
+mod look;
+mod parse;
 #[cfg(test)]
 mod tests;
 
-pub use kube_proxy::{Mode, mode};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
-/// What was found about one thing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Check {
-    /// What was looked at.
-    pub name: &'static str,
-    /// How it is.
-    pub verdict: Verdict,
-    /// What is there.
-    pub found: String,
-    /// What to do about it; empty when there is nothing to do.
-    pub remedy: String,
-}
+use serde::Serialize;
 
-/// How something is for canary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+use crate::dataplane::survey::{Standing, Trial};
+
+/// How one check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// As it should be, or of no concern.
-    Fine,
-    /// It works, but not everything, or not together with everything.
-    Limited,
+pub enum Outcome {
+    /// As it should be.
+    Ok,
+    /// Worth knowing.
+    Note,
+    /// Something of canary does not work, or not for everybody.
+    Warning,
     /// canary does not work without it.
     Missing,
 }
 
-/// A place that canary could attach to, and what for.
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What, in a word or two.
+    pub check: &'static str,
+    /// How it came out.
+    pub outcome: Outcome,
+    /// What was found.
+    pub found: String,
+    /// What to do about it, or what follows; empty when nothing does.
+    pub remedy: String,
+}
+
+/// A place to attach to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Place {
-    /// As `--attach` takes it.
+    /// As `canary agent --attach` takes it.
     pub attach: String,
-    /// Whose traffic.
+    /// Whose connections it is for.
     pub traffic: &'static str,
 }
 
-/// What a node is like.
+/// What is on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// One a thing, in order of need.
+    /// Nothing is missing.
+    pub works: bool,
+    /// All that was looked at.
     pub checks: Vec<Check>,
-    /// What would be used, the first one before the others.
+    /// Where canary would be attached, the first one first.
     pub places: Vec<Place>,
 }
 
-impl Report {
-    /// Whether canary can work here.
-    #[must_use]
-    pub fn works(&self) -> bool {
-        self.checks.iter().all(|check| check.verdict != Verdict::Missing)
-    }
+/// Where to look.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Directory that the host's root is mounted at: `/` on the host itself.
+    pub host_root: PathBuf,
+    /// Where kube-proxy says how it works.
+    pub kube_proxy: SocketAddr,
+    /// Directory of our pins, which tell programs of ours.
+    pub pin: PathBuf,
 }
 
-/// What is known about a node before anything is read.
-#[derive(Debug)]
-pub struct Node {
-    /// Where the node's own files are seen: `/`, or where a container has them.
-    pub root: PathBuf,
-    /// Where processes are seen: `/proc`.
-    pub proc: PathBuf,
-    /// Release of the kernel.
-    pub release: String,
-    /// What the kernel says.
-    pub features: Features,
-    /// Names of interfaces.
-    pub interfaces: Vec<String>,
-    /// How kube-proxy works.
-    pub kube_proxy: Mode,
+/// Looks, and judges.
+#[must_use]
+pub fn check(options: &Options) -> Report {
+    judge::judge(&look::look(options))
 }
 
-impl Node {
-    /// This one. `root`: where its files are seen.
-    #[must_use]
-    pub fn here(root: &Path, kube_proxy: Mode) -> Self {
-        Self {
-            root: root.to_owned(),
-            proc: "/proc".into(),
-            release: rustix::system::uname().release().to_string_lossy().into_owned(),
-            features: Features::of_this_kernel(),
-            interfaces: crate::dataplane::Dataplane::interfaces(),
-            kube_proxy,
-        }
-    }
+/// A directory of cgroup v2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Cgroup {
+    /// As the host sees it.
+    path: String,
+    /// All processes are below it: it is the root of all cgroups, not one of a container.
+    is_root: bool,
+}
 
-    /// Looks at everything.
-    #[must_use]
-    pub fn report(&self) -> Report {
-        let mounts = host::mounts(&self.proc);
-        let cgroup = host::cgroup(&mounts);
-        let network = cni::network(&self.root, &self.interfaces);
-        let checks = vec![
-            host::kernel(&self.release),
-            host::interfaces(&self.features),
-            host::sockets(&self.features, &self.release),
-            host::btf(&self.root),
-            host::bpffs(&mounts),
-            host::cgroup_check(cgroup.as_deref()),
-            host::rights(&self.proc),
-            network.check(),
-            self.kube_proxy.check(&self.proc),
-            self.others(),
-        ];
-        let mut places = Vec::new();
-        if let Some(cgroup) = cgroup.filter(|_| self.features.sockets == Ok(true)) {
-            let attach = format!("cgroup:{}", cgroup.display());
-            places.push(Place { attach, traffic: "processes and pods of the node, when they connect or send" });
-        }
-        if let Some(pattern) = network.pods() {
-            let traffic = "what sockets cannot see: virtual machines, other network stacks, clients without a pod";
-            places.push(Place { attach: format!("tc:{pattern}"), traffic });
-        }
-        if let Some(interface) = host::uplink(&self.proc) {
-            places.push(Place { attach: format!("tc:{interface}"), traffic: "from outside the node" });
-        }
-        Report { checks, places }
-    }
+/// A network of pods, by the configuration that the container runtime takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Cni {
+    /// Name of the file.
+    file: String,
+    /// Types of its plugins, in order.
+    plugins: Vec<String>,
+}
 
-    /// Programs of others at the hooks that canary uses.
-    fn others(&self) -> Check {
-        let name = "other programs";
-        let others = match &self.features.others {
-            Ok(others) => others,
-            Err(why) => {
-                let remedy = "ask as root, on the node itself".into();
-                return Check { name, verdict: Verdict::Fine, found: format!("not told: {why}"), remedy };
-            }
-        };
-        let list: Vec<String> = others.iter().map(|(name, count)| format!("{name} ({count})")).collect();
-        let found = if list.is_empty() { "none at our hooks".to_owned() } else { list.join(", ") };
-        // Cilium's programs at connect() are its replacement of kube-proxy.
-        let translates = others.keys().any(|name| name.starts_with("cil_sock"));
-        if translates {
-            let remedy = "Cilium translates when processes connect, too, and whichever was attached first decides: do not use both for one Service";
-            return Check { name, verdict: Verdict::Limited, found, remedy: remedy.into() };
-        }
-        Check { name, verdict: Verdict::Fine, found, remedy: String::new() }
-    }
+/// What is known about kube-proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum KubeProxy {
+    /// It says its mode.
+    Says(String),
+    /// It does not answer, and there are virtual servers in the kernel.
+    Ipvs,
+    /// It does not answer, and somebody uses iptables' table `nat`.
+    Iptables,
+    /// There is no sign of it.
+    Silent,
+}
+
+/// All that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Facts {
+    /// `uname -r`.
+    kernel: String,
+    /// Effective capabilities of this process.
+    capabilities: u64,
+    bpffs: bool,
+    btf: bool,
+    cgroups: Vec<Cgroup>,
+    /// What the kernel says to our programs; `Err`: they could not be tried.
+    trial: Result<Trial, String>,
+    interfaces: Vec<String>,
+    /// Interfaces with a default route that have Ethernet headers.
+    uplinks: Vec<String>,
+    /// `None`: there is no configuration; `Err`: it cannot be read.
+    cni: Option<Result<Cni, String>>,
+    kube_proxy: KubeProxy,
+    /// Programs at our hooks, ours included; `Err`: the kernel does not say.
+    standing: Result<Vec<Standing>, String>,
+    /// Kmesh has its pins on the bpffs.
+    has_kmesh: bool,
+}
+
+/// The process whose view of mounts and networks is the host's: this one, or the first one of the host.
+fn process(host_root: &Path) -> PathBuf {
+    host_root.join(if host_root == Path::new("/") { "proc/thread-self" } else { "proc/1" })
 }

@@ -135,18 +135,3 @@ fn the_manifests_are_put_together() -> Result<()> {
     }
     Ok(())
 }
-
-/// On this machine, where all other tests run: nothing is missing, and sockets come first.
-#[test]
-fn the_node_is_fit_for_canary() -> Result<()> {
-    let output =
-        Command::new(canary_tests::story::program("canary")?).args(["kube", "check", "-o", "json"]).output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    let report: Value = serde_json::from_slice(&output.stdout)?;
-    let verdicts = report.get("checks").and_then(Value::as_array).context("no checks")?;
-    let missing = verdicts.iter().filter(|check| check.get("verdict") == Some(&json!("missing")));
-    assert_eq!(missing.collect::<Vec<_>>(), [&Value::Null; 0]);
-    let first = report.pointer("/places/0/attach").and_then(Value::as_str).context("no place")?;
-    assert!(first.starts_with("cgroup:/"), "{first}");
-    Ok(())
-}

@@ -7,12 +7,14 @@ use crate::agent::settings::{Options, PIN};
 
 mod change;
 mod get;
+mod node;
 #[cfg(test)]
 mod tests;
 mod trace;
 
 pub use change::{ApplyArgs, DeleteArgs, SetWeightArgs, UndoArgs};
 pub use get::{GetArgs, Listed, Resource};
+pub use node::{KubeCheckArgs, KubeCommand};
 pub use trace::{HttpRequest, Proto, TraceArgs};
 
 /// Exit codes, as every help page ends with.
@@ -199,31 +201,6 @@ Examples:
     /// Print the version of this program and of the agent.
     #[command(after_help = "Examples:\n  canary version")]
     Version(Output),
-}
-
-/// `canary kube`.
-#[derive(Debug, Subcommand)]
-pub enum KubeCommand {
-    /// Say what is on this node (kernel, file systems, rights, network plugin, kube-proxy, programs of others) and what canary would use. Changes nothing.
-    #[command(after_help = "\
-Exits with 1 when something is missing without which canary does not work. With -o name: what --attach would be given.
-In the pod of an agent: `kubectl -n canary-system exec daemonset/canary -- /canary kube check`.
-
-Examples:
-  canary kube check
-  canary kube check -o json")]
-    Check(CheckArgs),
-}
-
-/// `canary kube check`.
-#[derive(Debug, Args)]
-pub struct CheckArgs {
-    /// Where the node's own files are seen, in a container that has them elsewhere.
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    pub host_root: PathBuf,
-    /// Form of the output.
-    #[command(flatten)]
-    pub output: Output,
 }
 
 /// `canary agent`.

@@ -1,48 +1,64 @@
-//! `canary kube check`: what is on this node, and what would be used. Without an agent.
+//! `canary kube check`: what a node has, for people and for scripts.
 use crate::{
     cli::{
         Exit, Failure,
-        args::{CheckArgs, Format},
+        args::{Format, KubeCheckArgs},
         output::{Cell, Paint, Screen},
     },
-    node::{self, Node, Report, Verdict},
+    node::{self, Options, Outcome, Report},
 };
 
-pub(super) fn check(screen: &mut Screen<'_>, args: &CheckArgs) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = Node::here(&args.host_root, runtime.block_on(node::mode())).report();
-    match args.output.format {
-        format @ (Format::Json | Format::Yaml) => screen.document(&report, format)?,
-        Format::Name => report.places.iter().try_for_each(|place| screen.line(&place.attach))?,
-        Format::Table | Format::Wide => table(screen, &report)?,
+pub(super) fn check(screen: &mut Screen<'_>, args: &KubeCheckArgs) -> Result<Exit, Failure> {
+    let KubeCheckArgs { host_root, kube_proxy, pin, output } = args;
+    let report = node::check(&Options { host_root: host_root.clone(), kube_proxy: *kube_proxy, pin: pin.clone() });
+    show(screen, &report, output.format)?;
+    Ok(if report.works { Exit::Done } else { Exit::Failed })
+}
+
+/// The report in a form; names are the places to attach to.
+pub(super) fn show(screen: &mut Screen<'_>, report: &Report, format: Format) -> Result<(), Failure> {
+    match format {
+        Format::Json | Format::Yaml => screen.document(report, format)?,
+        Format::Name => report.places.iter().try_for_each(|it| screen.line(&it.attach))?,
+        Format::Table | Format::Wide => table(screen, report)?,
     }
-    Ok(if report.works() { Exit::Done } else { Exit::Failed })
+    Ok(())
 }
 
 fn table(screen: &mut Screen<'_>, report: &Report) -> Result<(), Failure> {
-    let (mut rows, mut remedies) = (Vec::new(), Vec::new());
-    for check in &report.checks {
-        let (word, paint) = match check.verdict {
-            Verdict::Fine => ("fine", Paint::Good),
-            Verdict::Limited => ("limited", Paint::Warn),
-            Verdict::Missing => ("missing", Paint::Bad),
-        };
-        rows.push(vec![Cell::from(check.name), Cell::painted(word, paint), check.found.clone().into()]);
-        if check.verdict != Verdict::Fine {
-            remedies.push(format!("{}: {}", screen.paint(check.name, paint), check.remedy));
-        }
-    }
-    screen.table(&["CHECK", "VERDICT", "FOUND"], &rows)?;
+    let rows = report.checks.iter().map(|it| {
+        let (word, paint) = word(it.outcome);
+        vec![it.check.into(), Cell::painted(word, paint), it.found.as_str().into()]
+    });
+    screen.table(&["CHECK", "OUTCOME", "FOUND"], &rows.collect::<Vec<_>>())?;
+    let remedies: Vec<_> = report.checks.iter().filter(|it| !it.remedy.is_empty()).collect();
     if !remedies.is_empty() {
         screen.line("")?;
-        remedies.into_iter().try_for_each(|remedy| screen.line(remedy))?;
+    }
+    for it in remedies {
+        let (word, paint) = word(it.outcome);
+        let word = screen.paint(word, paint);
+        screen.line(format!("{word}: {}: {}", it.check, it.remedy))?;
+    }
+    if !report.places.is_empty() {
+        screen.line("")?;
+        let rows = report.places.iter().map(|it| vec![format!("--attach={}", it.attach).into(), it.traffic.into()]);
+        screen.table(&["ARGUMENT", "FOR"], &rows.collect::<Vec<_>>())?;
     }
     screen.line("")?;
-    let places: Vec<Vec<Cell>> = report
-        .places
-        .iter()
-        .map(|place| vec![Cell::from(format!("--attach={}", place.attach)), place.traffic.into()])
-        .collect();
-    screen.table(&["WOULD BE USED", "FOR"], &places)?;
-    Ok(())
+    let end = if report.works {
+        screen.paint("canary works here.", Paint::Good)
+    } else {
+        screen.paint("canary does not work here as it is.", Paint::Bad)
+    };
+    Ok(screen.line(end)?)
+}
+
+fn word(outcome: Outcome) -> (&'static str, Paint) {
+    match outcome {
+        Outcome::Ok => ("ok", Paint::Good),
+        Outcome::Note => ("note", Paint::Plain),
+        Outcome::Warning => ("warning", Paint::Warn),
+        Outcome::Missing => ("missing", Paint::Bad),
+    }
 }

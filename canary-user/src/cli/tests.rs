@@ -23,6 +23,7 @@ fn canary(whole: &Whole, line: &str) -> (Exit, String) {
 
 mod change;
 mod forms;
+mod node;
 mod offline;
 mod trace;
 

@@ -12,14 +12,12 @@ use aya::{
     },
 };
 
-use super::{attach::pins, device, filters};
+use super::{attach::pins, device, filters, survey::PREFIX};
 
 /// Where canary's filter stands among others: early, and always at the same place, so that the next agent finds it.
 const PRIORITY: u16 = 1;
 const MINOR: u16 = 0xca;
 const HANDLE: TcHandle = TcHandle::new(0, MINOR);
-/// How the names of our programs begin.
-const PREFIX: &str = "canary_";
 
 /// Whose filter it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -129,7 +129,7 @@ impl Direct {
         };
         wanted.attributes.push(RouteAttribute::Destination(address.into()));
         let mut answers = Vec::new();
-        match self.ask(RouteNetlinkMessage::GetRoute(wanted), NLM_F_REQUEST, &mut answers) {
+        match ask(&self.asked, RouteNetlinkMessage::GetRoute(wanted), NLM_F_REQUEST, &mut answers) {
             // There is no way: none at all, a route that refuses, or no such address family. The stack will say.
             Err(error) if error.raw_os_error().is_some() => return Ok(None),
             asked => asked?,
@@ -148,7 +148,7 @@ impl Direct {
     /// Devices whose other end is in another network namespace.
     fn far(&self) -> io::Result<BTreeSet<u32>> {
         let mut links = Vec::new();
-        self.ask(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_REQUEST | NLM_F_DUMP, &mut links)?;
+        ask(&self.asked, RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_REQUEST | NLM_F_DUMP, &mut links)?;
         let is_far = |link: &LinkMessage| {
             let elsewhere = |it: &LinkAttribute| matches!(it, LinkAttribute::LinkNetNsId(_));
             let pair = |it: &LinkInfo| matches!(it, LinkInfo::Kind(InfoKind::Veth | InfoKind::Netkit));
@@ -163,35 +163,40 @@ impl Direct {
             })
             .collect())
     }
+}
 
-    /// Asks the kernel, and puts what it answers into `answers`.
-    fn ask(&self, question: RouteNetlinkMessage, flags: u16, answers: &mut Vec<RouteNetlinkMessage>) -> io::Result<()> {
-        let mut header = NetlinkHeader::default();
-        header.flags = flags;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(question));
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        self.asked.send(&bytes, 0)?;
-        loop {
-            let (bytes, _) = self.asked.recv_from_full()?;
-            let mut rest = bytes.as_slice();
-            while !rest.is_empty() {
-                let read = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest);
-                let length = rest.first_chunk().map_or(0, |length| u32::from_ne_bytes(*length) as usize);
-                rest = rest.get(length.max(1).next_multiple_of(4)..).unwrap_or_default();
-                // A link of a kind that cannot be read is none of those that matter.
-                let Ok(message) = read else { continue };
-                match message.payload {
-                    NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-                    NetlinkPayload::Error(error) => return error.code.map_or(Ok(()), |_| Err(error.to_io())),
-                    NetlinkPayload::Done(_) => return Ok(()),
-                    _ => {}
-                }
+/// Asks the kernel, and puts what it answers into `answers`.
+pub(super) fn ask(
+    socket: &Socket,
+    question: RouteNetlinkMessage,
+    flags: u16,
+    answers: &mut Vec<RouteNetlinkMessage>,
+) -> io::Result<()> {
+    let mut header = NetlinkHeader::default();
+    header.flags = flags;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(question));
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    loop {
+        let (bytes, _) = socket.recv_from_full()?;
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let read = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest);
+            let length = rest.first_chunk().map_or(0, |length| u32::from_ne_bytes(*length) as usize);
+            rest = rest.get(length.max(1).next_multiple_of(4)..).unwrap_or_default();
+            // A link of a kind that cannot be read is none of those that matter.
+            let Ok(message) = read else { continue };
+            match message.payload {
+                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                NetlinkPayload::Error(error) => return error.code.map_or(Ok(()), |_| Err(error.to_io())),
+                NetlinkPayload::Done(_) => return Ok(()),
+                _ => {}
             }
-            if flags & NLM_F_DUMP == 0 {
-                return Ok(());
-            }
+        }
+        if flags & NLM_F_DUMP == 0 {
+            return Ok(());
         }
     }
 }
