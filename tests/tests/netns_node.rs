@@ -82,6 +82,11 @@ fn a_node_port_is_answered_at_the_address_of_the_node() -> Result<()> {
     assert!(services.contains("helloworld@node:"), "{services}");
     let both = world.cluster.agent.call(&["get", "services", "helloworld", "-o", "name"])?;
     assert_eq!(both.lines().count(), 3, "two over IPv4, and one over IPv6: {both}");
+    // The node goes on answering when its object is deleted, which is no matter of traffic.
+    world.cluster.server.delete("nodes", "", "node")?;
+    world.cluster.agent.wait_for_status("the Node of this agent is gone")?;
+    let tally = world.outside(40)?;
+    assert_eq!((tally.of("v1"), tally.failed), (20, 20), "{tally:?}\n{}", world.cluster.agent.log());
     Ok(())
 }
 

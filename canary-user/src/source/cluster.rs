@@ -90,6 +90,22 @@ struct Held {
     trouble: Option<(String, Instant)>,
     /// Since when it says that there is no such resource.
     absent_since: Option<Instant>,
+    /// The object is gone, and counts on: only ever a Node's.
+    outlived: bool,
+}
+
+/// Why a Node that is gone counts on: traffic still comes to the node, whose addresses are no more than written there.
+const OUTLIVED: &str = "the Node of this agent is gone; what it said last counts until there is one again";
+
+impl Held {
+    /// Notes that what was held is gone, and whether it counts on.
+    fn outlives(&mut self, kind: &Kind) -> bool {
+        self.outlived = kind.plural == NODES && !self.objects.is_empty();
+        if self.outlived {
+            self.trouble = None;
+        }
+        self.outlived
+    }
 }
 
 impl Cluster {
@@ -116,9 +132,13 @@ impl Cluster {
     #[must_use]
     pub fn troubles(&self) -> Vec<String> {
         let held = self.holdings.lock();
-        let troubled = KINDS.iter().filter_map(|kind| Some((kind, held.get(kind.plural)?.trouble.as_ref()?)));
-        let troubled = troubled.filter(|(_, (_, since))| since.elapsed() < TROUBLED);
-        by_reason(troubled.map(|(kind, (why, _))| (kind, why.as_str())))
+        let why = |held: &Held| -> Option<String> {
+            let told = held.trouble.as_ref().filter(|(_, since)| since.elapsed() < TROUBLED);
+            told.map(|(why, _)| why.clone()).or_else(|| held.outlived.then(|| OUTLIVED.to_owned()))
+        };
+        let troubled: Vec<(&Kind, String)> =
+            KINDS.iter().filter_map(|kind| Some((kind, why(held.get(kind.plural)?)?))).collect();
+        by_reason(troubled.iter().map(|(kind, why)| (*kind, why.as_str())))
     }
 
     /// Waits until something has changed since the last call. A burst counts once. Cancel-safe.
@@ -157,8 +177,9 @@ impl Holdings {
     fn change(&self, kind: &Kind, work: impl FnOnce(&mut Held) -> bool) {
         let mut held = self.lock();
         let held_here = held.entry(kind.plural).or_default();
-        let troubled = held_here.trouble.is_some();
-        if work(held_here) | (held_here.trouble.is_some() != troubled) {
+        let state = |held: &Held| (held.trouble.is_some(), held.outlived);
+        let before = state(held_here);
+        if work(held_here) | (state(held_here) != before) {
             drop(held);
             self.tell.send_modify(|changes| *changes = changes.wrapping_add(1));
         }
@@ -167,6 +188,9 @@ impl Holdings {
     /// A whole list.
     pub(super) fn replace(&self, kind: &Kind, objects: Vec<Object>) {
         self.change(kind, |held| {
+            if objects.is_empty() && held.outlives(kind) {
+                return false;
+            }
             let mut new = Objects::new();
             let mut different = !held.known;
             for object in objects {
@@ -177,7 +201,7 @@ impl Holdings {
                 new.insert(key, same.unwrap_or_else(|| Arc::new(object)));
             }
             different |= !held.objects.is_empty(); // These are gone.
-            *held = Held { objects: new, known: true, trouble: None, absent_since: None };
+            *held = Held { objects: new, known: true, ..Held::default() };
             different
         });
     }
@@ -185,7 +209,7 @@ impl Holdings {
     /// An object that is new or different.
     pub(super) fn put(&self, kind: &Kind, object: Object) {
         self.change(kind, |held| {
-            held.trouble = None;
+            (held.trouble, held.outlived) = (None, false);
             let key = (object.namespace.clone(), object.name.clone());
             if held.objects.get(&key).is_some_and(|old| **old == object) {
                 return false; // Only what is not looked at is different.
@@ -198,6 +222,9 @@ impl Holdings {
     /// An object that is gone.
     pub(super) fn remove(&self, kind: &Kind, object: &Object) {
         self.change(kind, |held| {
+            if held.outlives(kind) {
+                return false;
+            }
             held.trouble = None;
             held.objects.remove(&(object.namespace.clone(), object.name.clone())).is_some()
         });

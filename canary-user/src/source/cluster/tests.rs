@@ -198,3 +198,29 @@ fn what_is_kept_can_be_read() {
     let (model, found) = crate::model::Model::read(&cluster.read().unwrap());
     assert_eq!((found, model.broken().len(), model.services().len()), (vec![], 0, 1));
 }
+
+/// The node is where it was when its Node is deleted: what comes to it is served as before, and the status says why.
+#[test]
+fn a_node_outlives_its_object() {
+    let (holdings, cluster) = listed();
+    let node = |zone: &str| object("nodes", json!({"metadata": {"name": "a", "labels": {"zone": zone}}}));
+    holdings.replace(kind("nodes"), vec![node("x")]);
+    let before = cluster.read().unwrap();
+    assert!(before.objects.len() == 1 && cluster.troubles().is_empty());
+    // Told of, or found by a new list.
+    for gone in [
+        |it: &Holdings, node: &Object| it.remove(kind("nodes"), node),
+        |it: &Holdings, _: &Object| it.replace(kind("nodes"), Vec::new()),
+    ] {
+        gone(&holdings, &node("x"));
+        assert_eq!(cluster.read().unwrap(), before);
+        assert_eq!(cluster.troubles(), [format!("nodes: {OUTLIVED}")]);
+        holdings.put(kind("nodes"), node("x"));
+        assert!(cluster.troubles().is_empty());
+    }
+    // It comes back as another one.
+    holdings.replace(kind("nodes"), Vec::new());
+    holdings.replace(kind("nodes"), vec![node("y")]);
+    assert_eq!(*cluster.read().unwrap().objects[0], node("y"));
+    assert!(cluster.troubles().is_empty());
+}
