@@ -1,4 +1,4 @@
-//! What is on a node, and what canary would do there. [`look`] asks files and the kernel, [`judge`] decides from what was found.
+//! What is on a node, and what canary would do there. `look` asks files and the kernel, `judge` decides from what was found.
 mod judge;
 mod look;
 mod parse;
