@@ -1,5 +1,6 @@
 //! What is on a node, and what canary would do there. `look` asks files and the kernel, `judge` decides from what was found.
 mod judge;
+mod kube_proxy;
 mod look;
 mod parse;
 #[cfg(test)]
@@ -131,6 +132,13 @@ struct Facts {
     standing: Result<Vec<Standing>, String>,
     /// Kmesh has its pins on the bpffs.
     has_kmesh: bool,
+}
+
+impl Facts {
+    /// The cgroup to attach to: one that all processes are below, if there is one.
+    fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroups.iter().find(|it| it.is_root).or(self.cgroups.first())
+    }
 }
 
 /// The process whose view of mounts and networks is the host's: this one, or the first one of the host.

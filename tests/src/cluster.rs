@@ -133,7 +133,8 @@ impl Cluster {
         loop {
             let said: Value = serde_json::from_str(&self.agent.call(&["get", "services", "-o", "json"])?)?;
             let items = said.pointer("/items").and_then(Value::as_array).context("no items")?;
-            if items.iter().filter(is_apex).all(|item| rules(item).is_some_and(|found| found == expected)) {
+            let found: Vec<_> = items.iter().filter(is_apex).map(rules).collect();
+            if found.len() == 2 && found.iter().all(|it| it.as_ref() == Some(&expected)) {
                 return Ok(());
             }
             ensure!(started.elapsed() < Duration::from_mins(1), "never {expected:?}: {said}\n{}", self.agent.log());

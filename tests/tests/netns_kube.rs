@@ -38,13 +38,7 @@ fn services(cluster: &Cluster) -> Result<Vec<Value>> {
 
 /// Waits until the agent has these weights in force, in both families.
 fn in_force(cluster: &Cluster, Weights { v1, v2 }: Weights) -> Result<()> {
-    let expected = [json!(v1), json!(v2)];
-    eventually(cluster, &format!("{v1}:{v2}"), || {
-        let services = services(cluster)?;
-        let weight = |service: &Value, at| service.pointer(&format!("/rules/0/versions/{at}/weight")).cloned();
-        let has = |service: &Value| [0, 1].map(|at| weight(service, at).unwrap_or(json!(0))) == expected;
-        Ok(services.len() == 2 && services.iter().all(has))
-    })
+    cluster.wait_for_rules(&[&[("v1", v1.into()), ("v2", v2.into())]])
 }
 
 /// Connections, which all are answered, in the shares of these weights.

@@ -1,7 +1,7 @@
 //! Decides what the facts come to. Pure.
 use crate::dataplane::survey::PREFIX;
 
-use super::{Cgroup, Check, Facts, KubeProxy, Outcome, Place, Report, Standing, parse};
+use super::{Check, Facts, KubeProxy, Outcome, Place, Report, Standing, parse};
 
 /// Capabilities that the agent needs, by their number in linux/capability.h. `CAP_SYS_ADMIN` stands for those of BPF.
 const NEEDED: [(&str, u32); 3] = [("CAP_NET_ADMIN", 12), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
@@ -31,7 +31,7 @@ const CILIUM_SOCKETS: &str = "cil_sock";
 /// What the facts come to.
 pub(super) fn judge(facts: &Facts) -> Report {
     let network = network(facts);
-    let sockets = cgroup(facts).is_some() && can_sockets(facts);
+    let sockets = facts.cgroup().is_some() && can_sockets(facts);
     let places = places(facts, sockets, network.map(|it| it.2));
     let mut checks = vec![kernel(facts), capabilities(facts), bpffs(facts), programs(facts)];
     checks.extend([cgroups(facts), btf(facts), cni(facts, network), kube_proxy(facts, network.map(|it| it.1))]);
@@ -138,14 +138,9 @@ fn programs(facts: &Facts) -> Check {
     Check { check, outcome, found: format!("taken: {taken}; {}", refused.join("; ")), remedy: remedy.into() }
 }
 
-/// The cgroup to attach to: one that all processes are below, if there is one.
-fn cgroup(facts: &Facts) -> Option<&Cgroup> {
-    facts.cgroups.iter().find(|it| it.is_root).or(facts.cgroups.first())
-}
-
 fn cgroups(facts: &Facts) -> Check {
     let check = "cgroup v2";
-    let Some(cgroup) = cgroup(facts) else {
+    let Some(cgroup) = facts.cgroup() else {
         return Check {
             check,
             outcome: Outcome::Warning,
@@ -276,7 +271,7 @@ fn meshes(facts: &Facts) -> Check {
 /// Where to attach: sockets, else the interfaces of pods; and where traffic comes in from outside.
 fn places(facts: &Facts, sockets: bool, pattern: Option<&str>) -> Vec<Place> {
     let mut places = Vec::new();
-    if let Some(cgroup) = cgroup(facts).filter(|_| sockets) {
+    if let Some(cgroup) = facts.cgroup().filter(|_| sockets) {
         let traffic = "pods and processes of the node, when they connect or send";
         places.push(Place { attach: format!("cgroup:{}", cgroup.path), traffic });
     }

@@ -1,24 +1,13 @@
 //! Asks files and the kernel. Whatever cannot be read counts as not there.
-use std::{
-    fs,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
-    path::Path,
-    time::Duration,
-};
+use std::{fs, path::Path};
 
-use super::{Cgroup, Cni, Facts, KubeProxy, Options, parse, process};
-use crate::dataplane::survey;
-
-/// The longest that kube-proxy may take, which is on the same node.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// An answer is a few lines.
-const ANSWER_MAX: u64 = 4 << 10;
+use super::{Cgroup, Cni, Facts, KubeProxy, Options, kube_proxy, parse, process};
+use crate::dataplane::{Dataplane, survey};
 
 pub(super) fn look(options: &Options) -> Facts {
     let found = files(&options.host_root);
-    let cgroup = found.cgroups.iter().find(|it| it.is_root).or(found.cgroups.first());
-    let at_cgroup = cgroup.map(|it| survey::at_cgroup(&below(&options.host_root, &it.path), &options.pin)).transpose();
+    let at_cgroup =
+        found.cgroup().map(|it| survey::at_cgroup(&below(&options.host_root, &it.path), &options.pin)).transpose();
     let standing = at_cgroup.and_then(|at_cgroup| {
         let mut all = at_cgroup.unwrap_or_default();
         all.extend(survey::at_interfaces(&options.pin)?);
@@ -28,7 +17,8 @@ pub(super) fn look(options: &Options) -> Facts {
     Facts {
         trial: survey::trial(),
         standing: standing.map_err(|error| error.to_string()),
-        kube_proxy: ask(options.kube_proxy).map_or(found.kube_proxy, KubeProxy::Says),
+        kube_proxy: kube_proxy::mode(options.kube_proxy).map_or(found.kube_proxy, KubeProxy::Says),
+        interfaces: Dataplane::interfaces(),
         uplinks,
         ..found
     }
@@ -59,7 +49,7 @@ pub(super) fn files(root: &Path) -> Facts {
         btf: root.join("sys/kernel/btf/vmlinux").exists(),
         cgroups: parse::mounts(&mounts, "cgroup2").into_iter().map(cgroup).collect(),
         trial: Err("not tried".into()),
-        interfaces: parse::interfaces(&read(&net.join("dev"))),
+        interfaces: Vec::new(),
         uplinks: parse::uplinks(&read(&net.join("route")), &read(&net.join("ipv6_route"))),
         cni: cni(&root.join("etc/cni/net.d")),
         kube_proxy: match () {
@@ -82,16 +72,4 @@ fn cni(directory: &Path) -> Option<Result<Cni, String>> {
     let first = names.first()?;
     let text = fs::read_to_string(directory.join(first)).map_err(|error| format!("{first}: {error}"));
     Some(text.and_then(|text| parse::cni(first, &text)))
-}
-
-/// kube-proxy's mode; `None` when nobody says it there.
-pub(super) fn ask(address: SocketAddr) -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    stream.set_write_timeout(Some(PATIENCE)).ok()?;
-    // The older version of HTTP: one answer, and then the end.
-    stream.write_all(format!("GET /proxyMode HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).ok()?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_MAX).read_to_end(&mut answer).ok()?;
-    parse::mode(&String::from_utf8_lossy(&answer))
 }

@@ -19,11 +19,6 @@ fn unescape(name: &str) -> String {
     pairs.iter().fold(name.to_owned(), |name, (from, to)| name.replace(from, to))
 }
 
-/// Interfaces of `/proc/PID/net/dev`: two lines of headings, then one each.
-pub(super) fn interfaces(table: &str) -> Vec<String> {
-    table.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
-}
-
 /// Interfaces of default routes, the preferred one first, of `/proc/PID/net/route` and `ipv6_route`.
 pub(super) fn uplinks(v4: &str, v6: &str) -> Vec<String> {
     const UP: u32 = 1; // RTF_UP and RTF_REJECT of linux/route.h
@@ -76,12 +71,4 @@ pub(super) fn capabilities(status: &str) -> u64 {
 pub(super) fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|it: char| !it.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-/// The body of an HTTP answer, if it is a success and a word: the mode of kube-proxy.
-pub(super) fn mode(answer: &str) -> Option<String> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let word = body.trim();
-    let is_word = !word.is_empty() && word.len() < 32 && word.bytes().all(|it| it.is_ascii_alphanumeric());
-    (head.split(' ').nth(1) == Some("200") && is_word).then(|| word.to_owned())
 }

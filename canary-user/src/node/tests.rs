@@ -229,7 +229,6 @@ fn files_of_a_host_are_read() {
     at("run/c g/cgroup.events", "populated 1\n");
     at("sys/kernel/btf/vmlinux", "");
     at("sys/fs/bpf/bpf_kmesh/a", "");
-    at("proc/1/net/dev", "Inter-|\n face |\n    lo: 1 2\n  eth0: 3 4\n");
     at(
         "proc/1/net/route",
         "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
@@ -255,7 +254,6 @@ fn files_of_a_host_are_read() {
     assert!(found.bpffs && found.btf && found.has_kmesh);
     let cgroup = |path: &str, is_root| Cgroup { path: path.into(), is_root };
     assert_eq!(found.cgroups, [cgroup("/run/c g", false), cgroup("/sys/fs/cgroup", true)]);
-    assert_eq!(found.interfaces, ["lo", "eth0"]);
     assert_eq!(found.uplinks, ["eth0", "eth1", "eth2"]);
     let plugins = vec!["cilium-cni".into(), "istio-cni".into()];
     assert_eq!(found.cni, Some(Ok(Cni { file: "10-first.conflist".into(), plugins })));
@@ -280,21 +278,21 @@ fn an_empty_root_is_no_node() {
 #[test]
 fn kube_proxy_is_asked() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let kube_proxy = listener.local_addr().unwrap();
+    let address = listener.local_addr().unwrap();
     let answers = ["200 OK\r\n\r\nnftables\n", "200 OK\r\n\r\n<html>\n", "404 Not Found\r\n\r\nnone"];
     let server = std::thread::spawn(move || {
         for answer in answers {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = [0; 512];
             let length = stream.read(&mut request).unwrap();
-            assert!(request[..length].starts_with(b"GET /proxyMode HTTP/1.0\r\n"));
-            write!(stream, "HTTP/1.0 {answer}").unwrap();
+            assert!(request[..length].starts_with(b"GET /proxyMode HTTP/1.1\r\n"));
+            write!(stream, "HTTP/1.1 {answer}").unwrap();
         }
     });
-    let modes = answers.map(|_| look::ask(kube_proxy));
+    let modes = answers.map(|_| kube_proxy::mode(address));
     server.join().unwrap();
     assert_eq!(modes, [Some("nftables".into()), None, None]);
-    assert_eq!(look::ask(kube_proxy), None, "nobody listens any more");
+    assert_eq!(kube_proxy::mode(address), None, "nobody listens any more");
 }
 
 #[test]

@@ -99,7 +99,7 @@ const OUTLIVED: &str = "the Node of this agent is gone; what it said last counts
 
 impl Held {
     /// Notes that what was held is gone, and whether it counts on.
-    fn outlives(&mut self, kind: &Kind) -> bool {
+    fn outlive(&mut self, kind: &Kind) -> bool {
         self.outlived = kind.plural == NODES && !self.objects.is_empty();
         if self.outlived {
             self.trouble = None;
@@ -188,7 +188,7 @@ impl Holdings {
     /// A whole list.
     pub(super) fn replace(&self, kind: &Kind, objects: Vec<Object>) {
         self.change(kind, |held| {
-            if objects.is_empty() && held.outlives(kind) {
+            if objects.is_empty() && held.outlive(kind) {
                 return false;
             }
             let mut new = Objects::new();
@@ -222,7 +222,7 @@ impl Holdings {
     /// An object that is gone.
     pub(super) fn remove(&self, kind: &Kind, object: &Object) {
         self.change(kind, |held| {
-            if held.outlives(kind) {
+            if held.outlive(kind) {
                 return false;
             }
             held.trouble = None;
