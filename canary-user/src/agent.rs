@@ -290,10 +290,11 @@ impl<K: Kernel> Agent<K> {
         self.drains.extend(ends);
         let changes = history::changes(&self.memory.state, &wanted.state);
         let entry = self.history.record((self.clock)(), author, action, undoes, changes).map(|entry| entry.id);
+        let remarks = Arc::new(wanted.remarks());
         let memory = Memory { state: wanted.state.clone(), objects: wanted.objects };
         let remember = memory != self.memory;
         self.memory = memory;
-        self.view.remarks = Arc::new(wanted.remarks);
+        self.view.remarks = remarks;
         self.view.in_force = Arc::new(wanted.state);
         self.view.applied = applied.clone();
         self.view.applied_at = Some((self.clock)());

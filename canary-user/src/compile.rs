@@ -12,11 +12,11 @@ use serde::Serialize;
 use crate::{
     diagnostic::{Diagnostic, Origin, Severity},
     model::{Concerns, Host, Kind, Meta, Model, Pod, Port, Resolution},
-    source::cluster::Says,
     state::{Family, Frontend, ON_NODE, Service, ServiceId, State},
 };
 
 mod addresses;
+mod consumers;
 mod endpoints;
 mod held;
 mod index;
@@ -34,6 +34,7 @@ mod traffic;
 mod versions;
 
 pub use proxy::{PROXY_VERSION, ProxyAddresses};
+pub(crate) use statuses::{of_invalid as status_of_invalid, statuses};
 
 use index::{Backend, Index};
 use limits::Room;
@@ -51,8 +52,6 @@ pub struct Compiled {
     pub diagnostics: Vec<Diagnostic>,
     /// What decided about each service: also for those that are not in the state.
     pub services: BTreeMap<ServiceId, ServiceReport>,
-    /// What objects of a cluster should say of themselves: by `Kind namespace/name`, in their order.
-    pub statuses: Vec<(String, Says)>,
 }
 
 /// What decided about one service.
@@ -66,6 +65,8 @@ pub struct ServiceReport {
     pub destination_rules: Vec<Decider>,
     /// The `RoutePolicy` in force.
     pub route_policy: Option<Decider>,
+    /// Routes of other namespaces that are not followed, and why: everything else is in force.
+    pub left_out: Vec<(String, String)>,
     /// The state is what the objects say; otherwise it is the last good one, or none.
     pub enforced: bool,
     /// Why it is not enforced.
@@ -142,9 +143,7 @@ pub fn compile(model: &Model, last: &State, proxy: &ProxyAddresses) -> Compiled 
     compiler.broken_services();
     compiler.routes_without_service();
     compiler.uses.report(model.destination_rules().iter(), &mut compiler.diagnostics);
-    let mut done = compiler.finish();
-    done.statuses = statuses::statuses(model, &done.services);
-    done
+    compiler.finish()
 }
 
 struct Compiler<'a, 'i> {
@@ -253,7 +252,7 @@ impl<'a> Compiler<'a, '_> {
         let mut report = ServiceReport::default();
         let proxy = self.proxy.of(family);
         let target = Target { index: self.index, backend, port, family, reach, addresses, proxy };
-        let built = service::build(target, &mut report, &mut self.uses, &mut self.diagnostics);
+        let built = consumers::build(target, &mut report, &mut self.uses, &mut self.diagnostics);
         let held = self.last.services.get(&id).map(|last| match &built {
             Err(refused) if held::endpoints_are_known(refused) => held::with_endpoints_of_now(target, last),
             _ => last.clone(),

@@ -20,6 +20,7 @@ mod meta;
 mod names;
 mod native;
 mod node;
+mod others;
 mod problem;
 mod raw;
 mod request;
@@ -41,7 +42,8 @@ pub(crate) use destination_rule::{DestinationRule, Subset};
 pub(crate) use endpoints::{EndpointSlice, Hints, Pod, SliceEndpoint};
 pub(crate) use fields::{IN_KERNEL, unenforced};
 pub(crate) use gateway_api::{
-    Attachment, Gateway, GatewayClass, GatewayRoute, Listener, ListenerProtocol, RouteKind, Target as RouteParent,
+    Attachment, Gateway, GatewayClass, GatewayRoute, Listener, ListenerProtocol, Parent, RouteKind,
+    Target as RouteParent,
 };
 pub(crate) use meta::{Key, Labels, Meta, selects};
 pub(crate) use names::{DOMAIN, ExportTo, Host, ROOT_NAMESPACE};
@@ -93,6 +95,7 @@ impl Model {
     pub fn read(snapshot: &Snapshot) -> (Self, Vec<Diagnostic>) {
         let mut model = Self::default();
         let mut diagnostics = Vec::new();
+        let own = others::Own::of(snapshot);
         for object in &snapshot.objects {
             if let Some(kind) = NativeKind::of(object) {
                 model.take_native(kind, object, &mut diagnostics);
@@ -103,6 +106,9 @@ impl Model {
                 continue;
             };
             let object = &*object.unpacked();
+            if own.leaves_to_others(kind, object) {
+                continue;
+            }
             let take = |known| if known { model.take(kind, object) } else { Self::default().take(kind, object) };
             let (taken, found) = judged(object, take);
             diagnostics.extend(found);
@@ -194,6 +200,16 @@ impl Model {
         &self.services
     }
 
+    /// The Service, or the ServiceEntry of this host, that a service comes from.
+    pub(crate) fn service(&self, namespace: &str, name: &str) -> Option<&Meta> {
+        let entry = || {
+            let of_host = |it: &&ServiceEntry| it.hosts.first().is_some_and(|host| host.as_str() == name);
+            self.service_entries.iter().filter(|it| it.meta.key.namespace == namespace).find(of_host)
+        };
+        let service = self.services.get(&Key::new(namespace, name)).map(|it| &it.meta);
+        service.or_else(|| entry().map(|it| &it.meta))
+    }
+
     /// `EndpointSlices` by name.
     pub(crate) fn slices(&self) -> impl Iterator<Item = &EndpointSlice> {
         self.slices.values().map(|slice| &**slice)
@@ -224,6 +240,15 @@ impl Model {
     /// Routes of the Gateway API at each of their parents that are canary's.
     pub(crate) fn attachments(&self) -> &[Attachment] {
         &self.attachments
+    }
+
+    /// The parents of a route that are canary's, also of one that is not valid.
+    pub(crate) fn own_parents(&self, route: &Object) -> impl Iterator<Item = Parent> {
+        gateway_api::parents(route).filter(|parent| match &parent.target {
+            RouteParent::Service(_) => true,
+            RouteParent::Gateway(key) => self.gateways.iter().any(|it| it.meta.key == *key),
+            RouteParent::Other => false,
+        })
     }
 
     /// Gateways of canary's classes.

@@ -8,6 +8,9 @@ use std::{
     sync::Arc,
 };
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     agent::{kernel::KernelError, store::StoreError},
     compile::{self, ProxyAddresses, ServiceReport},
@@ -42,8 +45,12 @@ pub struct Wanted {
     pub diagnostics: Vec<Diagnostic>,
     /// Good objects, with the last good form of those that are broken now; without those that a cluster has in great number.
     pub objects: BTreeMap<String, Arc<Object>>,
-    /// What is to be said at the API server about objects of a cluster.
-    pub remarks: Vec<Remark>,
+    /// What it all comes from.
+    model: Model,
+    /// The objects of a cluster, as they are written there.
+    written: Vec<Arc<Object>>,
+    /// Those that are not valid as they are written, and why.
+    invalid: BTreeMap<String, String>,
 }
 
 /// Turns a Snapshot into what should be in force. A broken object counts as what it was when it was last good.
@@ -68,11 +75,19 @@ pub fn want(snapshot: &Snapshot, memory: &Memory, proxy: &ProxyAddresses) -> Wan
     }
 
     let (mut model, found) = Model::read(&healed);
-    let bad: BTreeSet<String> = errors(&found).map(|found| found.object.clone()).collect();
+    let mut invalid: BTreeMap<String, String> = BTreeMap::new();
+    for found in errors(&found) {
+        invalid
+            .entry(found.object.clone())
+            .or_insert_with(|| format!("{}: {}; {}", found.field, found.message, found.remedy));
+    }
     diagnostics.extend(found);
+    let written = healed.objects.iter().filter(|object| cluster::is_origin(&object.origin.file)).cloned().collect();
     let mut replaced = false;
     for object in healed.objects.iter_mut().filter(|object| is_remembered(object)) {
-        let Some(good) = memory.objects.get(&object.id()).filter(|good| bad.contains(&good.id())) else { continue };
+        let Some(good) = memory.objects.get(&object.id()).filter(|good| invalid.contains_key(&good.id())) else {
+            continue;
+        };
         if good.body != object.body {
             diagnostics.push(kept(object));
             *object = good.clone();
@@ -80,7 +95,7 @@ pub fn want(snapshot: &Snapshot, memory: &Memory, proxy: &ProxyAddresses) -> Wan
             replaced = true;
         }
     }
-    let mut unusable = bad;
+    let mut unusable: BTreeSet<String> = invalid.keys().cloned().collect();
     if replaced {
         let (again, found) = Model::read(&healed);
         model = again;
@@ -100,7 +115,6 @@ pub fn want(snapshot: &Snapshot, memory: &Memory, proxy: &ProxyAddresses) -> Wan
         }
     }
     sort(&mut diagnostics);
-    let remarks = remarks(&healed.objects, compiled.statuses, &diagnostics);
     let objects = healed
         .objects
         .into_iter()
@@ -108,40 +122,12 @@ pub fn want(snapshot: &Snapshot, memory: &Memory, proxy: &ProxyAddresses) -> Wan
         .map(|object| (object.id(), object))
         .filter(|(id, _)| !unusable.contains(id) || memory.objects.contains_key(id))
         .collect();
-    Wanted { state: compiled.state, reports: compiled.services, diagnostics, objects, remarks }
+    Wanted { state: compiled.state, reports: compiled.services, diagnostics, objects, model, written, invalid }
 }
 
 /// What a cluster has in great number is valid there, and the cluster remembers it.
 fn is_remembered(object: &Object) -> bool {
     !object.is_native() || !cluster::is_origin(&object.origin.file)
-}
-
-/// Statuses and errors, with the objects of a cluster that they are about.
-fn remarks(objects: &[Arc<Object>], statuses: Vec<(String, Says)>, diagnostics: &[Diagnostic]) -> Vec<Remark> {
-    type About = (Option<Says>, Vec<(&'static str, String)>);
-    let mut about: BTreeMap<String, About> = BTreeMap::new();
-    for (object, says) in statuses {
-        about.entry(object).or_default().0 = Some(says);
-    }
-    for found in errors(diagnostics).filter(|found| cluster::is_origin(&found.origin.file)) {
-        let text = found.to_string();
-        about.entry(found.object.clone()).or_default().1.push((found.code, text));
-    }
-    if about.is_empty() {
-        return Vec::new();
-    }
-    let about_kinds: BTreeSet<String> = about.keys().filter_map(|id| Some(id.split_once(' ')?.0.to_owned())).collect();
-    let of_cluster = objects.iter().filter(|object| cluster::is_origin(&object.origin.file));
-    let of_cluster = of_cluster.filter(|object| about_kinds.contains(object.kind.as_str()));
-    let remarks = of_cluster.filter_map(|object| {
-        let (says, problems) = about.remove(&object.id())?;
-        let object = match object.unpacked() {
-            Cow::Borrowed(_) => Arc::clone(object),
-            Cow::Owned(whole) => Arc::new(whole),
-        };
-        Some(Remark { object, says, problems })
-    });
-    remarks.collect()
 }
 
 fn sort(diagnostics: &mut Vec<Diagnostic>) {
@@ -150,6 +136,37 @@ fn sort(diagnostics: &mut Vec<Diagnostic>) {
 }
 
 impl Wanted {
+    /// What is to be said at the API server: statuses and errors, with the objects of a cluster that they are about.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<Remark> {
+        type About = (Option<Says>, Vec<(&'static str, String)>);
+        let mut about: BTreeMap<String, About> = BTreeMap::new();
+        for (object, says) in compile::statuses(&self.model, &self.reports) {
+            about.entry(object).or_default().0 = Some(says);
+        }
+        for found in errors(&self.diagnostics).filter(|found| cluster::is_origin(&found.origin.file)) {
+            let text = found.to_string();
+            about.entry(found.object.clone()).or_default().1.push((found.code, text));
+        }
+        if about.is_empty() {
+            return Vec::new();
+        }
+        let kinds: BTreeSet<String> = about.keys().filter_map(|id| Some(id.split_once(' ')?.0.to_owned())).collect();
+        let objects = self.written.iter().filter(|object| kinds.contains(object.kind.as_str()));
+        let remarks = objects.filter_map(|object| {
+            let (mut says, problems) = about.remove(&object.id())?;
+            let object = match object.unpacked() {
+                Cow::Borrowed(_) => Arc::clone(object),
+                Cow::Owned(whole) => Arc::new(whole),
+            };
+            if let Some(why) = self.invalid.get(&object.id()) {
+                says = compile::status_of_invalid(&self.model, &object, why);
+            }
+            Some(Remark { object, says, problems })
+        });
+        remarks.collect()
+    }
+
     /// Takes back what the data plane refused: such a service is what it was (`last`), or nothing; and says so.
     pub(super) fn refuse(&mut self, refused: &[Refused], last: &State) {
         for Refused { service: id, why, kept } in refused {
@@ -161,10 +178,11 @@ impl Wanted {
             let report = self.reports.entry(id.clone()).or_default();
             (report.enforced, report.reason) = (false, Some(why.clone()));
             report.rules.clear();
-            let kinds = ["Service", "ServiceEntry"].map(|kind| format!("{kind} {}/{}", id.namespace, id.plain_name()));
-            let own = kinds.iter().find_map(|object| self.objects.get(object));
-            let (object, origin) = own
-                .map_or_else(|| (kinds[0].clone(), Origin::default()), |object| (object.id(), object.origin.clone()));
+            let service = self.model.service(&id.namespace, id.plain_name());
+            let (object, origin) = service.map_or_else(
+                || (format!("Service {}/{}", id.namespace, id.plain_name()), Origin::default()),
+                |meta| (meta.id(), meta.origin()),
+            );
             let now = if *kept { "what was in force stays" } else { "nothing is in force for it" };
             self.diagnostics.push(Diagnostic {
                 severity: Severity::Error,
@@ -236,27 +254,5 @@ impl PassError {
             Self::Kernel(_) => "what was in force stays in force; the agent tries again",
             Self::Store(_) => "check the directory of --state, its permissions and the space on its disk",
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// With `--config` and `--kube` an object that is in both is an error at a place of the cluster, which is no file that
-    /// cannot be read.
-    #[test]
-    fn what_a_cluster_does_not_hold_any_more_is_deleted() {
-        let route = |name: &str| {
-            let text = format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{}}");
-            crate::source::parse(&text, std::path::Path::new("kubernetes:services"))
-        };
-        let (stays, gone) = (route("stays"), route("gone"));
-        let objects = stays.objects.iter().chain(&gone.objects).map(|it| (it.id(), Arc::clone(it))).collect();
-        let memory = Memory { objects, ..Memory::default() };
-        let twice = Snapshot::merge([stays.clone(), stays]);
-        assert!(errors(&twice.diagnostics).next().is_some());
-        let wanted = want(&twice, &memory, &ProxyAddresses::default());
-        assert!(!wanted.objects.contains_key("Service default/gone"), "{:?}", wanted.objects.keys());
     }
 }

@@ -16,10 +16,10 @@ use crate::{
 /// Whether the endpoints are known although the rules are not: nothing that they come from is invalid.
 pub(super) fn endpoints_are_known(refused: &Refused) -> bool {
     match refused.refusal {
-        Refusal::Invalid { .. } => ["VirtualService", "RoutePolicy"]
-            .into_iter()
-            .chain(RouteKind::ALL.map(RouteKind::name))
-            .any(|kind| refused.meta.is_kind(kind)),
+        Refusal::Invalid { .. } => {
+            let written = ["VirtualService", "RoutePolicy"].into_iter().any(|kind| refused.meta.is_kind(kind));
+            written || RouteKind::of(&refused.meta).is_some()
+        }
         Refusal::TooManyEndpoints { .. } | Refusal::NoRoom { .. } | Refusal::NeedsNames => false,
         Refusal::NeedsRequest { .. }
         | Refusal::NeedsAnswer { .. }

@@ -14,7 +14,7 @@ use crate::{
     model::{DRAIN_SECONDS, HttpAction, HttpRule as Written, RedirectPort, RedirectTo, Settings},
     state::{
         Choosing, DeadVersion, Family, HeaderChanges, Http, HttpAction as Action, HttpDestination, HttpRoute, HttpRule,
-        Mirror, Redirect, Rule, Service, Split, Tls, Version,
+        Mirror, Redirect, Rewrite, Rule, Service, Split, Tls, Version,
     },
 };
 
@@ -107,15 +107,19 @@ pub(super) fn rule(
     (shares, mirrors): (&[Share], &[Identity]),
     names: &Names,
 ) -> Option<HttpRule> {
-    let action = match &written.action {
-        HttpAction::Redirect(to) => Action::Redirect(redirect(to, port)),
-        HttpAction::Answer { status, body } => Action::Answer { status: *status, body: body.clone() },
-        HttpAction::Route { headers, rewrite, .. } => Action::Route(HttpRoute {
+    let route = |headers: &[HeaderChanges], rewrite| {
+        Action::Route(HttpRoute {
             choosing: settings.choosing.unwrap_or_default(),
             dead: settings.dead.unwrap_or_default(),
             destinations: destinations(shares, headers, names),
-            rewrite: rewrite.clone(),
-        }),
+            rewrite,
+        })
+    };
+    let action = match &written.action {
+        HttpAction::Redirect(to) => Action::Redirect(redirect(to, port)),
+        HttpAction::Answer { status, body } => Action::Answer { status: *status, body: body.clone() },
+        HttpAction::Route { headers, rewrite, .. } => route(headers, rewrite.clone()),
+        HttpAction::Plain => route(&[HeaderChanges::default()], Rewrite::default()),
         HttpAction::Delegate(_) => return None,
     };
     let headers = written.headers.clone();

@@ -62,7 +62,7 @@ impl Refusal {
         }
     }
 
-    const fn remedy(&self) -> &'static str {
+    pub(super) const fn remedy(&self) -> &'static str {
         match self {
             Self::NeedsRequest { proxy: true, .. } => {
                 "start the agent with --proxy (an address of this family); or match on `port`, `sourceLabels` or `sourceNamespace` only"

@@ -112,6 +112,16 @@ pub(super) struct Scope<'a, 'i> {
     pub(super) addresses: &'i [IpAddr],
     /// Whether a proxy listens in this family.
     pub(super) proxy: bool,
+    /// Namespaces whose own routes do not count.
+    pub(super) left_out: &'i BTreeSet<&'a str>,
+}
+
+impl Scope<'_, '_> {
+    /// Whether a rule for these clients is one of those that do not count.
+    fn leaves_out<'s>(&self, mut sources: impl Iterator<Item = &'s SourceMatch>) -> bool {
+        let is_left_out = |namespace: &String| self.left_out.contains(namespace.as_str());
+        !self.left_out.is_empty() && sources.any(|it| it.namespace.as_ref().is_some_and(is_left_out))
+    }
 }
 
 /// Whom a match holds for.
@@ -203,7 +213,7 @@ fn no_section(scope: &Scope<'_, '_>) -> Diagnostic {
 fn l4<'a>(scope: &Scope<'a, '_>, rules: &'a [L4Rule]) -> Result<Vec<Candidate<'a>>, Refused> {
     // Rules for some destination addresses are ranked by how precisely they name them; the others have rank 0.
     let mut found: Vec<(u8, Candidate<'a>)> = Vec::new();
-    for rule in rules {
+    for rule in rules.iter().filter(|rule| !scope.leaves_out(rule.matches.iter().map(|entry| &entry.source))) {
         let name = rule.name.as_ref().unwrap_or(&rule.position);
         let field = format!("spec.{}", rule.position);
         let policy = rule_policy(scope, &[name]);

@@ -5,7 +5,9 @@ use super::{
     index::Index,
     refusal::{Refusal, Refused},
 };
-use crate::model::{Broken, Concerns, DestinationRule, ExportTo, Host, ROOT_NAMESPACE, Subset, VirtualService};
+use crate::model::{
+    Broken, Concerns, DestinationRule, ExportTo, Host, Meta, ROOT_NAMESPACE, RouteKind, Subset, VirtualService,
+};
 
 /// The `VirtualServices` that claim a service.
 #[derive(Debug, Default)]
@@ -29,7 +31,7 @@ impl Claims<'_> {
 
 /// Finds the VirtualService of a service with these hosts.
 ///
-/// The most specific host wins; then one that is private to the namespace, one that is exported to it, a public one;
+/// Routes for the clients of other namespaces come last. The most specific host wins; then one that is private to the namespace, one that is exported to it, a public one;
 /// then the oldest. canary stands before the service, so the clients' view is that of the service's namespace.
 pub(super) fn virtual_service<'a>(index: &Index<'a>, hosts: &'a [Host], namespace: &str) -> Claims<'a> {
     let mut claims = Claims::default();
@@ -37,32 +39,42 @@ pub(super) fn virtual_service<'a>(index: &Index<'a>, hosts: &'a [Host], namespac
         let mut candidates = Vec::new();
         for (claimed, route) in index.routes(host) {
             match visibility(&route.export_to, namespace) {
-                Some(class) => candidates.push(((Reverse(claimed.specificity()), class, route.meta.age()), Ok(route))),
+                Some(class) => {
+                    let rank = (Reverse(claimed.specificity()), class, route.meta.age());
+                    candidates.push((is_consumers(&route.meta, namespace), rank, Ok(route)));
+                }
                 None => claims.hidden.push(route),
             }
         }
-        for broken in index.model.broken() {
+        // For its own clients alone an invalid one says nothing to anybody.
+        for broken in index.model.broken().iter().filter(|it| !is_consumers(&it.meta, namespace)) {
             let Concerns::Routes { hosts, mesh: true, .. } = &broken.concerns else {
                 continue;
             };
             for claimed in hosts.iter().filter(|claimed| claimed.covers(host)) {
-                candidates.push(((Reverse(claimed.specificity()), PUBLIC, broken.meta.age()), Err(broken)));
+                let rank = (Reverse(claimed.specificity()), PUBLIC, broken.meta.age());
+                candidates.push((false, rank, Err(broken)));
             }
         }
-        candidates.sort_by(|a, b| a.0.cmp(&b.0));
+        candidates.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         let mut candidates = candidates.into_iter();
-        let Some(((specificity, ..), first)) = candidates.next() else {
+        let Some((_, (specificity, ..), first)) = candidates.next() else {
             continue;
         };
         match first {
             Ok(route) => claims.winner = Some((route, host)),
             Err(broken) => claims.broken = Some(broken),
         }
-        let rivals = candidates.take_while(|((rival, ..), _)| *rival == specificity);
-        claims.losers = rivals.filter_map(|(_, rival)| rival.ok()).collect();
+        let rivals = candidates.take_while(|(_, (rival, ..), _)| *rival == specificity);
+        claims.losers = rivals.filter_map(|(_, _, rival)| rival.ok()).collect();
         break;
     }
     claims
+}
+
+/// Whether it is a route of the Gateway API for the clients of another namespace: nobody else's rules give way to it.
+fn is_consumers(meta: &Meta, namespace: &str) -> bool {
+    meta.key.namespace != namespace && RouteKind::of(meta).is_some()
 }
 
 const PUBLIC: u8 = 2;

@@ -39,9 +39,11 @@ pub(super) struct Target<'a, 'i> {
     pub(super) proxy: &'i [SocketAddr],
 }
 
-/// Compiles a service port. `report` says who decided, also when it is refused.
-pub(super) fn build(
-    target: Target<'_, '_>,
+/// Compiles a service port, without the routes of the namespaces `left_out`. `report` says who decided, also when it is
+/// refused.
+pub(super) fn build<'a>(
+    target: Target<'a, '_>,
+    left_out: &BTreeSet<&'a str>,
     report: &mut ServiceReport,
     uses: &mut Uses,
     diagnostics: &mut Vec<Diagnostic>,
@@ -56,7 +58,7 @@ pub(super) fn build(
     let mut candidates = None;
     if let Some((route, policy)) = governing {
         let (hosts, ports, proxy) = (backend.hosts(), backend.ports(), !proxy.is_empty());
-        let scope = Scope { index, route, policy, hosts, port, ports, family, addresses, proxy };
+        let scope = Scope { index, route, policy, hosts, port, ports, family, addresses, proxy, left_out };
         candidates = rules::candidates(&scope, diagnostics)?;
         let drain = Settings { drain_seconds: policy.and_then(|policy| policy.drain_seconds), ..Settings::default() };
         settings = drain.or(route.settings).or(settings);

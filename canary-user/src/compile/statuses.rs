@@ -5,16 +5,16 @@ use serde_json::{Value, json};
 
 use super::ServiceReport;
 use crate::{
-    model::{Attachment, Gateway, Host, Listener, ListenerProtocol, Model, RouteParent},
+    model::{Attachment, Gateway, Host, Listener, ListenerProtocol, Model, Parent, RouteKind, RouteParent},
     source::{
-        GATEWAY_API,
+        GATEWAY_API, Object,
         cluster::{CONTROLLER, Says},
     },
     state::ServiceId,
 };
 
 /// The statuses of all objects that canary answers for, in order of their names.
-pub(super) fn statuses(model: &Model, services: &BTreeMap<ServiceId, ServiceReport>) -> Vec<(String, Says)> {
+pub(crate) fn statuses(model: &Model, services: &BTreeMap<ServiceId, ServiceReport>) -> Vec<(String, Says)> {
     let mut parents: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for attachment in model.attachments() {
         let entry = parent(attachment, services);
@@ -31,6 +31,22 @@ pub(super) fn statuses(model: &Model, services: &BTreeMap<ServiceId, ServiceRepo
     all
 }
 
+/// What an object that is not valid says of itself: nothing of what holds for its last good form.
+pub(crate) fn of_invalid(model: &Model, object: &Object, why: &str) -> Option<Says> {
+    if RouteKind::by_name(&object.kind).is_some() {
+        let accepted = condition("Accepted", Err("UnsupportedValue"), why);
+        let parents = model.own_parents(object);
+        let entries = parents.map(|it| entry(&it, vec![accepted.clone()])).collect::<Vec<_>>();
+        return (!entries.is_empty()).then_some(Says::Parents(entries));
+    }
+    let class = object.body.pointer("/spec/gatewayClassName").and_then(Value::as_str);
+    let own = model.gateway_classes().iter().any(|it| it.is_own() && Some(it.meta.key.name.as_str()) == class);
+    (object.kind == "Gateway" && own).then(|| {
+        let conditions = ["Accepted", "Programmed"].map(|kind| condition(kind, Err("Invalid"), why));
+        Says::Fields(json!({"conditions": conditions}))
+    })
+}
+
 /// The entry of a route for one of its parents.
 fn parent(of: &Attachment, services: &BTreeMap<ServiceId, ServiceReport>) -> Value {
     let accepted = match of.refused {
@@ -45,7 +61,11 @@ fn parent(of: &Attachment, services: &BTreeMap<ServiceId, ServiceReport>) -> Val
     if of.refused.is_none() {
         conditions.push(programmed(of, services));
     }
-    json!({"parentRef": of.parent.written, "controllerName": CONTROLLER, "conditions": conditions})
+    entry(&of.parent, conditions)
+}
+
+fn entry(parent: &Parent, conditions: Vec<Value>) -> Value {
+    json!({"parentRef": parent.written, "controllerName": CONTROLLER, "conditions": conditions})
 }
 
 /// Whether the rules of a route are in force for its parent.
@@ -58,6 +78,9 @@ fn programmed(of: &Attachment, services: &BTreeMap<ServiceId, ServiceReport>) ->
     let route = of.route.id();
     let mut deciding = false;
     for (id, report) in services.iter().filter(|(id, _)| id.namespace == *namespace && id.name == name) {
+        if let Some((_, why)) = report.left_out.iter().find(|(object, _)| *object == route) {
+            return condition("Programmed", Err("NotEnforced"), &format!("{id}: {why}"));
+        }
         if !report.deciders().any(|decider| decider.object == route) {
             continue;
         }

@@ -91,6 +91,12 @@ fn find<'a>(resolver: &Resolver<'a, '_>, identity: &Identity) -> Result<Found<'a
 }
 
 impl Uses {
+    /// Those of another service port as well.
+    pub(super) fn add(&mut self, mut more: Self) {
+        self.proxy.append(&mut more.proxy);
+        self.kernel.append(&mut more.kernel);
+    }
+
     /// Says which policies nobody follows, or not for every service.
     pub(super) fn report<'a>(
         &self,

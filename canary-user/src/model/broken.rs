@@ -54,9 +54,11 @@ fn concerns(object: &Object) -> Concerns {
     match object.kind.as_str() {
         "VirtualService" => {
             let hosts = texts(at("/spec/hosts")).filter_map(|host| Host::read(&host, namespace).ok()).collect();
-            let gateways: Vec<String> = texts(at("/spec/gateways")).collect();
-            let mesh = gateways.is_empty() || gateways.iter().any(|name| name == "mesh");
-            Concerns::Routes { hosts, mesh, udp: wishes_udp(&labels(at("/metadata/annotations"))) }
+            Concerns::Routes {
+                hosts,
+                mesh: is_for_the_mesh(object),
+                udp: wishes_udp(&labels(at("/metadata/annotations"))),
+            }
         }
         "DestinationRule" => match text(at("/spec/host")).map(|host| Host::read(&host, namespace)) {
             Some(Ok(host)) => Concerns::Subsets(host),
@@ -82,12 +84,20 @@ fn concerns(object: &Object) -> Concerns {
             None => Concerns::Nobody,
         },
         kind if RouteKind::by_name(kind).is_some() => {
-            let hosts =
-                gateway_api::services(object).iter().map(|key| Host::of_service(&key.name, &key.namespace)).collect();
-            Concerns::Routes { hosts, mesh: true, udp: kind == "UDPRoute" }
+            let hosts = gateway_api::parents(object).filter_map(|parent| match parent.target {
+                gateway_api::Target::Service(key) => Some(Host::of_service(&key.name, &key.namespace)),
+                _ => None,
+            });
+            Concerns::Routes { hosts: hosts.collect(), mesh: true, udp: kind == "UDPRoute" }
         }
         _ => Concerns::Nobody,
     }
+}
+
+/// Whether a VirtualService is for traffic between workloads, valid or not.
+pub(super) fn is_for_the_mesh(object: &Object) -> bool {
+    let gateways: Vec<String> = texts(object.body.pointer("/spec/gateways")).collect();
+    gateways.is_empty() || gateways.iter().any(|name| name == "mesh")
 }
 
 fn text(value: Option<&Value>) -> Option<String> {

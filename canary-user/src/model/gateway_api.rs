@@ -82,6 +82,11 @@ impl RouteKind {
         Self::ALL.into_iter().find(|it| it.name() == kind)
     }
 
+    /// Of an object.
+    pub(crate) fn of(meta: &Meta) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| meta.is_kind(it.name()))
+    }
+
     /// As in objects.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -163,10 +168,8 @@ impl Parent {
     }
 }
 
-/// The Services that the parents of a route name, also of one that is not valid.
-pub(super) fn services(object: &Object) -> Vec<Key> {
+/// The parents of a route, also of one that is not valid.
+pub(super) fn parents(object: &Object) -> impl Iterator<Item = Parent> {
     let parents = object.body.pointer("/spec/parentRefs").and_then(Value::as_array).into_iter().flatten();
-    let parents =
-        parents.filter_map(|parent| Parent::read(parent.clone(), "", &object.namespace, &mut Faults::default()));
-    parents.filter_map(|parent| if let Target::Service(key) = parent.target { Some(key) } else { None }).collect()
+    parents.filter_map(|parent| Parent::read(parent.clone(), "", &object.namespace, &mut Faults::default()))
 }

@@ -79,12 +79,14 @@ pub(crate) enum HttpAction {
         status: u16,
         body: String,
     },
+    /// Leaves it to the service itself, as if there were no rule: what canary adds for those whom no rule is for.
+    Plain,
     /// Leaves it to this VirtualService. In the model only while that is not valid.
     Delegate(Key),
 }
 
 /// An entry of `http[].match[]`: everything in it must hold.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct HttpMatch {
     pub(crate) source: SourceMatch,
     pub(crate) port: Option<u16>,

@@ -8,7 +8,8 @@ use crate::{
     compile::refusal::{Refusal, Refused},
     diagnostic::{Diagnostic, Severity},
     model::{
-        Application, COOKIES, Host, HttpAction, HttpMatch, HttpRule, IN_KERNEL, Key, Meta, RulePolicy, unenforced,
+        Application, COOKIES, Delegated, Host, HttpAction, HttpMatch, HttpRule, IN_KERNEL, Key, Meta, RulePolicy,
+        unenforced,
     },
     state::{Protocol, RequestMatch},
 };
@@ -63,7 +64,9 @@ impl<'a> Named<'a> {
 }
 
 fn named<'a>(scope: &Scope<'a, '_>) -> impl Iterator<Item = Named<'a>> {
-    scope.route.http.iter().map(|rule| {
+    let rules = scope.route.http.iter();
+    let rules = rules.filter(|rule| !scope.leaves_out(rule.matches.iter().map(|entry| &entry.source)));
+    rules.map(|rule| {
         let name = rule.name.as_ref().unwrap_or(&rule.position).clone();
         let policy = rule_policy(scope, &rule.names().collect::<Vec<_>>());
         let field = if rule.position.is_empty() { String::new() } else { format!("spec.{}", rule.position) };
@@ -89,24 +92,25 @@ fn in_kernel<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
             Who::Only(none) if none.is_empty() => continue,
             Who::Only(sources) => Some(merged(sources)),
         };
-        let (what, proxy) = match &named.rule.action {
+        let goal = match &named.rule.action {
             HttpAction::Route { .. } if named.rule.has_filters() && scope.proxy && can_be_proxied(scope) => {
-                ("filters", true)
+                Err(("filters", true))
             }
-            HttpAction::Route { route, .. } => {
-                let last = sources.is_none();
-                found.push(named.candidate(sources, Goal::Route(route), Vec::new()));
-                if last {
-                    break; // What follows is never reached.
-                }
-                continue;
-            }
-            HttpAction::Redirect(_) => ("redirect", can_be_proxied(scope)),
-            HttpAction::Answer { .. } => ("directResponse", can_be_proxied(scope)),
+            HttpAction::Route { route, .. } => Ok(Goal::Route(route)),
+            HttpAction::Plain => Ok(Goal::Service),
+            HttpAction::Redirect(_) => Err(("redirect", can_be_proxied(scope))),
+            HttpAction::Answer { .. } => Err(("directResponse", can_be_proxied(scope))),
             HttpAction::Delegate(key) => return Err(broken(scope, &named.field, key)),
         };
-        let field = place(named.rule, format!("{}.{what}", named.field));
-        return Err(Refused::new(&scope.route.meta, field, Refusal::NeedsAnswer { what, proxy }));
+        let goal = goal.map_err(|(what, proxy)| {
+            let (meta, field) = place(scope, named.rule, format!("{}.{what}", named.field));
+            Refused::new(meta, field, Refusal::NeedsAnswer { what, proxy })
+        })?;
+        let last = sources.is_none();
+        found.push(named.candidate(sources, goal, Vec::new()));
+        if last {
+            break; // What follows is never reached.
+        }
     }
     Ok(found)
 }
@@ -118,6 +122,7 @@ fn by_proxy<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
         let Some((matches, last)) = alternatives(scope, named.rule, named.policy) else { continue };
         let goal = match &named.rule.action {
             HttpAction::Route { route, .. } => Goal::Route(route),
+            HttpAction::Plain => Goal::Service,
             HttpAction::Redirect(_) | HttpAction::Answer { .. } => Goal::Answer,
             HttpAction::Delegate(key) => return Err(broken(scope, &named.field, key)),
         };
@@ -132,13 +137,16 @@ fn by_proxy<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>, Refused> {
     Ok(found)
 }
 
-/// Where in the VirtualService it is said that something is needed: of a rule of a delegate, where it is referred to.
-fn place(rule: &HttpRule, field: String) -> String {
-    if rule.position.is_empty() {
-        return "spec".to_owned(); // Nobody has written it.
+/// The object and the field in which it is said that something is needed: of a rule of a delegate, where it is referred
+/// to.
+fn place<'a>(scope: &Scope<'a, '_>, rule: &'a HttpRule, field: String) -> (&'a Meta, String) {
+    let here = &scope.route.meta;
+    match &rule.delegated {
+        Some(Delegated { root_field: Some(root_field), .. }) => (here, format!("{root_field}.delegate")),
+        Some(it) => (&it.meta, field),
+        None if rule.position.is_empty() => (here, "spec".to_owned()), // Nobody has written it.
+        None => (here, field),
     }
-    let root_field = rule.delegated.as_ref().and_then(|it| it.root_field.as_ref());
-    root_field.map_or(field, |root_field| format!("{root_field}.delegate"))
 }
 
 /// The proxy speaks HTTP over TCP.
@@ -147,7 +155,7 @@ fn can_be_proxied(scope: &Scope<'_, '_>) -> bool {
 }
 
 /// Entries of `match` are alternatives. Only one that holds for everybody makes the request irrelevant.
-fn clients(scope: &Scope<'_, '_>, rule: &HttpRule, field: &str) -> Result<Who, Refused> {
+fn clients<'a>(scope: &Scope<'a, '_>, rule: &'a HttpRule, field: &str) -> Result<Who, Refused> {
     let cookies = (!rule.cookies.is_empty()).then(|| (format!("metadata.annotations.{COOKIES}"), COOKIES));
     let mut clients = BTreeSet::new();
     let mut needs_request = None;
@@ -169,7 +177,8 @@ fn clients(scope: &Scope<'_, '_>, rule: &HttpRule, field: &str) -> Result<Who, R
     }
     if let Some((field, what)) = needs_request {
         let refusal = Refusal::NeedsRequest { what, proxy: can_be_proxied(scope) };
-        return Err(Refused::new(&scope.route.meta, place(rule, field), refusal));
+        let (meta, field) = place(scope, rule, field);
+        return Err(Refused::new(meta, field, refusal));
     }
     Ok(Who::Only(clients))
 }
@@ -205,7 +214,7 @@ fn alternatives(
     let replaces = match &rule.action {
         HttpAction::Route { rewrite, .. } => rewrite.uri.is_some(),
         HttpAction::Redirect(to) => to.prefix.is_some(),
-        HttpAction::Answer { .. } | HttpAction::Delegate(_) => false,
+        HttpAction::Plain | HttpAction::Answer { .. } | HttpAction::Delegate(_) => false,
     };
     let mut found = Vec::with_capacity(written.len());
     for (who, request, any) in written {

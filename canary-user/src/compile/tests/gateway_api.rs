@@ -5,6 +5,7 @@ use crate::{
     state::{HttpAction, HttpRule, State},
 };
 
+mod consumers;
 mod statuses;
 
 /// Services `reviews`, `reviews-v1` and `reviews-v2` with a Pod each, also in namespace `other`; a Gateway of canary's.

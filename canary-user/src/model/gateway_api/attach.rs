@@ -137,7 +137,7 @@ pub(in crate::model) fn attach(world: &World<'_>) -> Attached {
     }
     for (key, bound) in by_service {
         if let Some(service) = world.services.get(key) {
-            attached.virtual_services.extend(of_service(service.host.clone(), bound));
+            attached.virtual_services.extend(of_service(service, bound));
         }
     }
     for gateway in world.gateways {

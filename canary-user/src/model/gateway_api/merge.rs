@@ -10,6 +10,7 @@ use super::{
         meta::Meta,
         names::{ExportTo, Host},
         request::{HttpAction, HttpMatch, HttpRule},
+        service::Service,
         settings::Settings,
         virtual_service::{L4Match, L4Rule, SourceMatch, VirtualService},
     },
@@ -22,7 +23,7 @@ use super::{
 use crate::state::{HeaderChanges, HttpPolicy, Protocol, RequestMatch, Text};
 
 /// The routes of one Service as a VirtualService; `None` when there are none.
-pub(super) fn of_service(host: Host, mut bound: Vec<Bound<'_>>) -> Option<VirtualService> {
+pub(super) fn of_service(service: &Service, mut bound: Vec<Bound<'_>>) -> Option<VirtualService> {
     // It is those for everybody that say how the Service is treated.
     let own = |it: &&Bound<'_>| it.consumer.is_none();
     let oldest = bound.iter().filter(own).map(|it| it.resolved.route).min_by_key(|it| it.age());
@@ -46,7 +47,20 @@ pub(super) fn of_service(host: Host, mut bound: Vec<Bound<'_>>) -> Option<Virtua
         }
         http.extend(rules);
     }
-    Some(virtual_service(meta, host, http, &bound, several))
+    http.extend(for_all_others(service, &bound));
+    Some(virtual_service(meta, service.host.clone(), http, &bound, several))
+}
+
+/// Where only routes of other namespaces are for a port, everybody else gets the Service itself.
+fn for_all_others(service: &Service, bound: &[Bound<'_>]) -> Option<HttpRule> {
+    let is_for = |port: u16, consumers: bool| {
+        let mut of = bound.iter().filter(|it| it.consumer.is_some() == consumers && it.resolved.route.kind.is_http());
+        of.any(|it| it.port.is_none_or(|it| it == port))
+    };
+    let ports = service.ports.iter().map(|it| it.number).filter(|port| is_for(*port, true) && !is_for(*port, false));
+    let everybody = |port| HttpMatch { port: Some(port), ..HttpMatch::default() };
+    let matches: Vec<HttpMatch> = ports.map(everybody).collect();
+    (!matches.is_empty()).then(|| HttpRule::added("default", HttpAction::Plain, matches))
 }
 
 /// The routes of a Gateway as a VirtualService. What is for the name of one listener comes to no other one, and what no
@@ -183,7 +197,8 @@ fn delegated(route: &GatewayRoute, rule: &RouteRule, meta: &Meta) -> Option<Dele
 fn nothing_found(port: Option<u16>, source: SourceMatch, listener: Option<&Host>) -> HttpRule {
     let authority = listener.map(|host| Text::Host(host.as_str().to_owned()));
     let request = RequestMatch { authority, ..RequestMatch::default() };
-    HttpRule::answering(404, vec![HttpMatch { source, port, request }])
+    let answer = HttpAction::Answer { status: 404, body: String::new() };
+    HttpRule::added("404", answer, vec![HttpMatch { source, port, request }])
 }
 
 /// A full name first, then the longer one.
@@ -192,15 +207,15 @@ fn precision(host: &Host) -> (bool, usize) {
 }
 
 impl HttpRule {
-    /// A rule that answers with a status.
-    fn answering(status: u16, matches: Vec<HttpMatch>) -> Self {
+    /// A rule that nobody has written.
+    fn added(name: &str, action: HttpAction, matches: Vec<HttpMatch>) -> Self {
         Self {
-            name: Some(format!("{status}")),
+            name: Some(name.to_owned()),
             position: String::new(),
             delegated: None,
             matches,
             cookies: BTreeMap::new(),
-            action: HttpAction::Answer { status, body: String::new() },
+            action,
             headers: HeaderChanges::default(),
             timeout_ms: None,
             proxied: Vec::new(),

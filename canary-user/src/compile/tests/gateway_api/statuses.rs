@@ -3,7 +3,18 @@ use super::{
     super::{compile_for, join},
     proxy,
 };
-use crate::{model::testing, source::cluster::Says, state::State};
+use crate::{
+    compile::{self, ProxyAddresses},
+    model::testing,
+    source::cluster::Says,
+    state::State,
+};
+
+/// What objects say of themselves.
+pub(super) fn statuses(text: &str, proxy: &ProxyAddresses) -> Vec<(String, Says)> {
+    let compiled = compile_for(text, &State::default(), proxy);
+    compile::statuses(&testing::read(text).0, &compiled.services)
+}
 
 /// Conditions that Istio's test data expects: `Kind namespace/name`, the parent, the condition's type, status and reason.
 fn conditions(object: &str, parents: &serde_json::Value, controller: &str) -> Vec<String> {
@@ -63,12 +74,12 @@ fn statuses_are_those_of_istios_test_data() {
             }
         }
         let documents: Vec<&str> = documents.iter().map(String::as_str).collect();
-        let compiled = compile_for(&join(&documents), &State::default(), &proxy());
+        let statuses = statuses(&join(&documents), &proxy());
         let expected = testing::snapshot(&file(&format!("{name}.status.yaml.golden")));
         for object in expected.objects.iter().filter(|object| object.kind.ends_with("Route")) {
             let wanted = object.body.pointer("/status/parents").cloned().unwrap_or_default();
             let wanted = conditions(&object.id(), &wanted, "istio.io/gateway-controller");
-            let mine = compiled.statuses.iter().find(|(id, _)| *id == object.id()).map(|(_, says)| match says {
+            let mine = statuses.iter().find(|(id, _)| *id == object.id()).map(|(_, says)| match says {
                 Says::Parents(parents) => parents.clone().into(),
                 Says::Fields(fields) => fields.clone(),
             });
