@@ -5,7 +5,7 @@ use core::mem::offset_of;
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{
-        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
+        BPF_NOEXIST, BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
         BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock_ops,
     },
     helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns},
@@ -68,7 +68,8 @@ fn begin(ctx: &SockOpsContext) -> Option<()> {
     let (cookie, version) = (cookie(ctx), endpoint.version);
     let begun =
         Connection { begun: now(), version, endpoint: peer.endpoint, generation: peer.generation, established: 0 };
-    CONNECTIONS.insert(cookie, begun, 0).ok()?;
+    // While an agent replaces another's program both run: one of them counts.
+    CONNECTIONS.insert(cookie, begun, BPF_NOEXIST.into()).ok()?;
     let flags = ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG;
     if ctx.set_cb_flags(flags.cast_signed()).is_err() {
         let _ = CONNECTIONS.remove(cookie); // Nobody would tell its end.
@@ -84,7 +85,10 @@ fn begin(ctx: &SockOpsContext) -> Option<()> {
 fn establish(ctx: &SockOpsContext) -> Option<()> {
     let known = CONNECTIONS.get_ptr_mut(cookie(ctx))?;
     // SAFETY: from a lookup; the elements of one socket are written by its events only, which come one after another.
-    let Connection { begun, version, endpoint, generation, .. } = unsafe { *known };
+    let Connection { begun, version, endpoint, generation, established } = unsafe { *known };
+    if established != 0 {
+        return None; // As above.
+    }
     // SAFETY: as above.
     unsafe { (&raw mut (*known).established).write_volatile(1) };
     if copy(&ENDPOINTS, endpoint)?.generation == generation {

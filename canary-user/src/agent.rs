@@ -255,6 +255,7 @@ impl<K: Kernel> Agent<K> {
                 Phase::Degraded
             }
         };
+        self.view.was_ready |= phase == Phase::Ready;
         if self.view.phase != phase {
             (self.view.phase, self.view.since) = (phase, now);
         }

@@ -147,7 +147,7 @@ fn execute(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
     let client = || Client::new(&socket);
     match &cli.command {
         Command::Agent(args) => agent(args, cli),
-        Command::Status(output) => read::status(&client()?, screen, *output),
+        Command::Status(args) => read::status(&client()?, screen, args),
         Command::Apply(args) => change::apply(&client()?, screen, args),
         Command::Delete(args) => change::delete(&client()?, screen, args),
         Command::Get(args) => get::get(&client()?, screen, args, io::stdout().is_terminal()),

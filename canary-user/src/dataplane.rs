@@ -13,6 +13,7 @@ mod layout;
 mod maps;
 mod observe;
 mod origins;
+mod pins;
 mod plan;
 mod report;
 mod slots;
@@ -48,6 +49,7 @@ pub use self::{
     layout::LayoutError,
     maps::MapFailure,
     origins::Origins,
+    pins::detach,
     report::{
         Applied, Attach, Attached, Capacity, Connections, Counters, Counts, EndpointCounts, FlowRecord, Hook,
         IdleTimeouts, MapMemory, Plan, Probe, Refused, Settings, SplitCounts, Trace,
@@ -68,17 +70,16 @@ pub struct Dataplane {
     direct: Option<Direct>,
     wants_direct: bool,
     also: Also,
+    /// The directory of all pins, while agents of other layouts may have left something in it.
+    shared_with: Option<PathBuf>,
+    /// Everything that is wanted is attached.
+    complete: bool,
     /// The last plan gave something up that a program may still be reading.
     grace_due: bool,
 }
 
 /// `f_type` of a bpffs: `BPF_FS_MAGIC` of linux/magic.h.
 const BPFFS: u64 = 0xcafe_4a11;
-
-/// Directory of a layout's pins: another layout is another directory.
-fn layout_directory(pin: &Path) -> PathBuf {
-    pin.join(format!("v{}", abi::LAYOUT))
-}
 
 impl From<layout::Rejected> for Refused {
     fn from(layout::Rejected { service, error, kept }: layout::Rejected) -> Self {
@@ -92,7 +93,7 @@ impl Dataplane {
     /// # Errors
     /// When there is no bpffs, or the kernel refuses a map or a program.
     pub fn open(settings: &Settings) -> Result<Self, DataplaneError> {
-        let dir = layout_directory(&settings.pin);
+        let dir = pins::layout_directory(&settings.pin);
         let (links, programs) = (dir.join("links"), dir.join("programs"));
         for path in [&links, &programs] {
             let made = std::fs::create_dir_all(path);
@@ -101,6 +102,9 @@ impl Dataplane {
         if !rustix::fs::statfs(&dir).is_ok_and(|fs| u64::try_from(fs.f_type) == Ok(BPFFS)) {
             let source = io::Error::other("not on a bpffs");
             return Err(DataplaneError::PinDirectory { path: dir, source });
+        }
+        if !settings.connections {
+            pins::forget_connections(&dir);
         }
         let mut loader = EbpfLoader::new();
         for name in maps::PINNED {
@@ -145,6 +149,8 @@ impl Dataplane {
             direct: None,
             wants_direct: settings.direct,
             also: Also { proxy: settings.proxy, connections: settings.connections },
+            shared_with: Some(settings.pin.clone()),
+            complete: false,
             grace_due: true,
         })
     }
@@ -153,7 +159,9 @@ impl Dataplane {
     /// what each became, in their order; one that is missing, or that the kernel refuses, does not keep others from
     /// theirs, and what it had stays. What this agent has attached already is left alone. More errors at the end are of links that cannot be removed.
     pub fn attach(&mut self, wanted: &[Attach]) -> Vec<Result<Attached, DataplaneError>> {
-        attach::attach(&mut self.ebpf, &self.links, wanted, self.also, &mut self.attached)
+        let became = attach::attach(&mut self.ebpf, &self.links, wanted, self.also, &mut self.attached);
+        self.complete = became.iter().all(Result::is_ok);
+        became
     }
 
     /// Observes the maps, compares them with `wanted` and writes the difference.
@@ -176,6 +184,9 @@ impl Dataplane {
             self.grace_due = true;
         }
         self.names = names;
+        if let Some(pin) = self.shared_with.take_if(|_| self.complete) {
+            pins::take_over(&pin, &self.links);
+        }
         let cgroups = self.attached.iter().filter(|it| it.attached.attach.hook == Hook::Cgroup);
         let roots = cgroups.map(|it| Path::new(&it.attached.attach.interface));
         self.clients.refresh(&mut self.maps, roots, &wanted.clients);
@@ -324,30 +335,6 @@ fn now() -> u32 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     let nanos = time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs();
     u32::try_from(nanos >> abi::TICK_SHIFT).unwrap_or(u32::MAX)
-}
-
-/// Removes programs, maps and links pinned under `pin`, links first; also a clsact filter whose mark is lost. Says what it
-/// removed: pins, and where the mark of such a filter would be.
-///
-/// # Errors
-/// When a pin cannot be removed.
-pub fn detach(pin: &Path) -> Result<Vec<PathBuf>, DataplaneError> {
-    let mut removed = Vec::new();
-    let layouts = attach::pins(pin).into_iter().filter(|(name, path)| name.starts_with('v') && path.is_dir());
-    for (_, layout) in layouts {
-        // First, because the maps tell which filters are ours.
-        removed.extend(attach::remove_unmarked(pin, &layout.join("links")));
-        for directory in [layout.join("links"), layout.join("programs"), layout] {
-            for (name, path) in attach::pins(&directory).into_iter().filter(|(_, path)| !path.is_dir()) {
-                attach::unlink(&name, &path)?;
-                removed.push(path);
-            }
-            // One that others put something into stays.
-            let _ = std::fs::remove_dir(directory);
-        }
-    }
-    let _ = std::fs::remove_dir(pin);
-    Ok(removed)
 }
 
 /// The compiled kernel programs, as built by `build.rs`.

@@ -97,6 +97,11 @@ impl Agent {
         self.more.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     }
 
+    /// From the next start on it does not have this argument.
+    pub fn without(&mut self, argument: &str) {
+        self.more.retain(|it| it != argument);
+    }
+
     /// From the next start on it follows this API server, and reads no directory.
     ///
     /// # Errors

@@ -146,6 +146,8 @@ fn a_wrong_value_is_refused_by_its_name() -> Result<()> {
         (json!({"proxy": {"port": "15001"}}), "port"),
         (json!({"image": {"digest": "abc"}}), "digest"),
         (json!({"log": {"format": "xml"}}), "format"),
+        (json!({"seccompProfile": {"type": "None"}}), "type"),
+        (json!({"seLinuxOptions": {"typ": "spc_t"}}), "typ"),
         (json!({"metrics": {"port": 15_001}}), "proxy.port and metrics.port"),
         (json!({"metrics": {"enabled": false, "podMonitor": {"enabled": true}}}), "podMonitor"),
     ] {

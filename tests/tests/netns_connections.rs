@@ -62,6 +62,33 @@ impl World {
     }
 }
 
+/// A client that holds twenty connections open.
+struct Held(Running);
+
+impl Held {
+    fn new(world: &World) -> Result<Self> {
+        const SCRIPT: &str = r"
+import socket, sys
+held = [socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=5) for _ in range(20)]
+print('open', flush=True)
+sys.stdin.readline()
+";
+        let mut command = world.cgroup.command(&world.story.client, "python3")?;
+        command.args(["-c", SCRIPT, &vip(false).ip().to_string(), &PORT.to_string()]);
+        let mut client = Running::new(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?);
+        let mut line = String::new();
+        BufReader::new(client.child().stdout.take().context("stdout")?).read_line(&mut line)?;
+        assert_eq!(line, "open\n");
+        Ok(Self(client))
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.0.child().stdin.take().context("stdin")?.write_all(b"\n")?;
+        self.0.child().wait()?;
+        Ok(())
+    }
+}
+
 #[test]
 fn connections_are_counted_from_their_beginning_to_their_end() -> Result<()> {
     let world = World::new()?;
@@ -96,19 +123,8 @@ fn whoever_does_not_get_through_is_counted_as_failed() -> Result<()> {
 /// An agent that comes and goes loses none; one that is open while its endpoint goes away is told of.
 #[test]
 fn open_connections_are_told_of_until_they_end() -> Result<()> {
-    const SCRIPT: &str = r"
-import socket, sys
-held = [socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=5) for _ in range(20)]
-print('open', flush=True)
-sys.stdin.readline()
-";
     let mut world = World::new()?;
-    let mut command = world.cgroup.command(&world.story.client, "python3")?;
-    command.args(["-c", SCRIPT, &vip(false).ip().to_string(), &PORT.to_string()]);
-    let mut client = Running::new(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?);
-    let mut line = String::new();
-    BufReader::new(client.child().stdout.take().context("stdout")?).read_line(&mut line)?;
-    assert_eq!(line, "open\n");
+    let mut held = Held::new(&world)?;
     assert_eq!((world.of("v1", "open")?, world.of("v2", "open")?, world.of("v2", "draining")?), (18, 2, 0));
     let World { agent, story, .. } = &mut world;
     agent.replace(story)?;
@@ -116,11 +132,48 @@ sys.stdin.readline()
     let gone = world.story.endpoints_of("v2").first().map(|it| SocketAddr::new(it.v4.into(), PORT)).context("no v2")?;
     world.agent.wait_for(&[gone], &[EndpointState::Draining])?;
     assert_eq!((world.of("v1", "open")?, world.of("v2", "open")?, world.of("v2", "draining")?), (18, 2, 2));
-    client.child().stdin.take().context("stdin")?.write_all(b"\n")?;
-    client.child().wait()?;
+    held.end()?;
     for version in ["v1", "v2"] {
         world.wait(version, "open", 0)?;
     }
     assert_eq!(world.of("v2", "draining")?, 0);
+    Ok(())
+}
+
+/// Two programs see the same connections: for a moment while one agent replaces another, and here all the time.
+#[test]
+fn none_is_counted_twice() -> Result<()> {
+    let mut world = World::new()?;
+    let inner = world.cgroup.below("pod")?;
+    let World { agent, story, cgroup } = &mut world;
+    let places = [cgroup.path(), inner.path()].map(|path| format!("cgroup:{}", path.display()));
+    agent.attach_to(&places.each_ref().map(String::as_str));
+    agent.replace(story)?;
+    let tally = inner.load(&story.client, vip(false), Protocol::Tcp, 100)?;
+    START.hold_for(&tally)?;
+    for (version, count) in [("v1", 90), ("v2", 10)] {
+        world.wait(version, "open", 0)?;
+        assert_eq!((world.of(version, "established")?, world.of(version, "failed")?), (count, 0), "{version}");
+    }
+    drop(world); // The inner cgroup goes after the programs.
+    Ok(())
+}
+
+/// While nobody counts, ends are missed.
+#[test]
+fn what_was_open_when_nobody_counted_any_more_is_not_open_for_ever() -> Result<()> {
+    let mut world = World::new()?;
+    let mut held = Held::new(&world)?;
+    assert_eq!((world.of("v1", "open")?, world.of("v2", "open")?), (18, 2));
+    let World { agent, story, .. } = &mut world;
+    agent.without("--connection-metrics");
+    agent.replace(story)?;
+    held.end()?;
+    agent.with(&["--connection-metrics"]);
+    agent.replace(story)?;
+    assert_eq!((world.of("v1", "open")?, world.of("v2", "open")?), (0, 0));
+    let tally = world.cgroup.load(&world.story.client, vip(false), Protocol::Tcp, 10)?;
+    assert_eq!(tally.answers(), 10, "{tally:?}");
+    world.wait("v1", "established", 9)?;
     Ok(())
 }

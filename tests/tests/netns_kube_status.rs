@@ -20,7 +20,7 @@ const CONTROLLER: &str = "canary.io/gateway-controller";
 fn eventually(cluster: &Cluster, what: &str, mut done: impl FnMut() -> Option<bool>) -> Result<()> {
     let started = Instant::now();
     while done() != Some(true) {
-        ensure!(started.elapsed() < Duration::from_mins(1), "{what} never happens\n{}", cluster.agent.log());
+        ensure!(started.elapsed() < Duration::from_mins(2), "{what} never happens\n{}", cluster.agent.log());
         thread::sleep(Duration::from_millis(50));
     }
     Ok(())
@@ -91,7 +91,13 @@ fn routes_and_gateways_say_how_they_are() -> Result<()> {
         json!({"apiVersion": format!("{GROUP}/v1"), "kind": "Gateway", "metadata": {"name": "public", "namespace": "default"},
             "spec": {"gatewayClassName": "canary", "addresses": [{"value": "10.96.9.9"}], "listeners": [
                 {"name": "tcp", "port": 9000, "protocol": "TCP"}, {"name": "secure", "port": 443, "protocol": "HTTPS"}]}}),
+        json!({"apiVersion": format!("{GROUP}/v1"), "kind": "HTTPRoute", "metadata": {"name": "left", "namespace": "default"},
+            "spec": {"parentRefs": [{"name": "of-somebody-else"}]}}),
     ])?;
+    let entry =
+        |controller: &str| json!({"parentRef": {"name": controller}, "controllerName": controller, "conditions": []});
+    let earlier = json!({"status": {"parents": [entry("x.io/other"), entry(CONTROLLER)]}});
+    cluster.server.patch("httproutes", "default", "left", &earlier)?;
     cluster.start()?;
     let holds = |cluster: &Cluster, kind: &str, status: &str, reason: &str| {
         condition(cluster, kind).map(|(is, why, _)| (is.as_str(), why.as_str()) == (status, reason))
@@ -109,6 +115,10 @@ fn routes_and_gateways_say_how_they_are() -> Result<()> {
         Some(lease.pointer("/spec/holderIdentity")?.as_str()?.to_owned())
     };
     assert!(holder().is_some());
+    eventually(&cluster, "what an agent before it has said is taken back", || {
+        let left = cluster.server.get("httproutes", "default", "left")?;
+        Some(*left.pointer("/status/parents")? == json!([entry("x.io/other")]))
+    })?;
     let gateway = |pointer: &str| cluster.server.get("gateways", "default", "public")?.pointer(pointer).cloned();
     eventually(&cluster, "the Gateway's status", || Some(gateway("/status/addresses/0/value")? == "10.96.9.9"))?;
     assert_eq!(gateway("/status/listeners/1/conditions/0/reason"), Some(json!("UnsupportedProtocol")));
@@ -133,6 +143,10 @@ fn routes_and_gateways_say_how_they_are() -> Result<()> {
                 && it.pointer("/reason") == Some(&json!("CAN0317"))
         }))
     })?;
+
+    // An object with an error is told of, and keeps nobody from being ready.
+    ensure!(cluster.agent.call(&["status"]).is_err());
+    cluster.agent.call(&["status", "--probe"])?;
 
     // No longer canary's: what it has said is taken back.
     let parents = json!({"spec": {"parentRefs": [{"name": "of-somebody-else"}]}});

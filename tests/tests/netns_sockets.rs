@@ -1,11 +1,13 @@
 //! Sockets of a cgroup: a process that addresses the service is connected to an endpoint, and packets are left alone.
 use std::{
+    fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
     process::Stdio,
 };
 
 use anyhow::{Context, Result, ensure};
+use canary_common::abi::LAYOUT;
 use canary_tests::{
     agent::{Agent, EndpointState},
     cgroup::Cgroup,
@@ -261,5 +263,23 @@ for family, address in ((socket.AF_INET, v4), (socket.AF_INET6, v6), (socket.AF_
     let (v4, v6) = (vip(false).ip().to_string(), vip(true).ip().to_string());
     let said = world.cgroup.python(&world.story.client, SCRIPT, &[&v4, &v6, &PORT.to_string()])?;
     assert_eq!(said, "20\n0\n20\n0\n20\n0\n", "{}", world.agent.log());
+    Ok(())
+}
+
+/// An agent whose maps are laid out in another way leaves nothing that decides by the old ones, at sockets or interfaces.
+#[test]
+fn programs_of_another_layout_go_when_the_new_ones_are_in_force() -> Result<()> {
+    let mut world = World::new(1, 1, &["tc:front"])?;
+    world.agent.terminate()?;
+    let pins = world.agent.pins().to_owned();
+    fs::rename(pins.join(format!("v{LAYOUT}")), pins.join("v0"))?;
+    write_service(&world.agent.config(), Weights { v1: 0, v2: 100 }, &Extras::default())?;
+    world.agent.start(&world.story)?;
+    let left: Vec<_> = fs::read_dir(&pins)?.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
+    assert_eq!(left, [format!("v{LAYOUT}").as_str()]);
+    world.wait()?;
+    let tally = world.load(false, Protocol::Tcp, 50)?;
+    all_answered(&tally, 50);
+    assert_eq!(tally.of("v2"), 50, "the old tables say 90 to 10");
     Ok(())
 }

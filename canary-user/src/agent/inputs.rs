@@ -7,11 +7,12 @@ use crate::{
     agent::{
         run::RunError,
         settings::Settings,
+        view::View,
         wake::{Handle, Wake},
     },
     dataplane::{Attach, Changes},
     source::{
-        cluster::{Cluster, Followers},
+        cluster::{Cluster, Followers, Remarks},
         directory::{Directory, Watch},
         sources::Sources,
     },
@@ -31,8 +32,8 @@ pub(super) fn tell(
     runtime: &Runtime,
 ) -> Result<Option<JoinHandle<()>>, RunError> {
     let (Some(access), Some(namespace)) = (&settings.cluster, settings.cluster_status.clone()) else { return Ok(None) };
-    let (say, remarks) = watch::channel(handle.view().remarks.clone());
-    let writer = runtime.block_on(access.tell(namespace, remarks))?;
+    let (say, said) = watch::channel(remarks(&handle.view()));
+    let writer = runtime.block_on(access.tell(namespace, said))?;
     let mut views = handle.views();
     Ok(Some(runtime.spawn(async move {
         tokio::pin!(writer);
@@ -41,7 +42,7 @@ pub(super) fn tell(
                 () = &mut writer => return,
                 changed = views.changed() => if changed.is_err() { return },
             }
-            let new = views.borrow_and_update().remarks.clone();
+            let new = remarks(&views.borrow_and_update());
             say.send_if_modified(|said| {
                 let differs = *said != new;
                 *said = new;
@@ -49,6 +50,11 @@ pub(super) fn tell(
             });
         }
     })))
+}
+
+/// What there is to say; `None` before it is known what there is.
+fn remarks(view: &View) -> Remarks {
+    (view.passes > 0).then(|| view.remarks.clone())
 }
 
 /// Sources that are watched from before their first read, so that no change falls between.

@@ -181,7 +181,7 @@ fn a_kernel_that_refuses_degrades_and_is_tried_again() {
     world.write("route.yaml", &route(50, 50));
     world.pass();
     let view = world.view();
-    assert_eq!((view.phase, view.failures), (Phase::Degraded, 1));
+    assert_eq!((view.phase, view.failures, view.was_ready), (Phase::Degraded, 1, true));
     let trouble = view.trouble.clone().unwrap();
     assert_eq!(trouble.message, "the data plane refused: no space in map SPLITS");
     assert_ne!(view.intended, view.in_force);

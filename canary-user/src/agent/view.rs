@@ -46,6 +46,8 @@ pub struct View {
     pub since: u64,
     /// When the agent started.
     pub started: u64,
+    /// Whether it has been ready since it started.
+    pub was_ready: bool,
     /// Why it is degraded.
     pub trouble: Option<Trouble>,
     /// What the last pass wanted.

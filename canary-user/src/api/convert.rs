@@ -39,6 +39,7 @@ pub fn status(view: &View, memory: &[MapMemory]) -> StatusV1 {
         .into(),
         since: time::rfc3339(view.since),
         started: time::rfc3339(view.started),
+        was_ready: view.was_ready,
         version: env!("CARGO_PKG_VERSION").into(),
         trouble: view
             .trouble

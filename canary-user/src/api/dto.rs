@@ -71,6 +71,8 @@ pub struct StatusV1 {
     pub since: String,
     /// When the agent started, RFC 3339.
     pub started: String,
+    /// Whether it has been ready since then.
+    pub was_ready: bool,
     /// Version of the agent.
     pub version: String,
     /// Why it is degraded.

@@ -99,8 +99,15 @@ The configuration file has the flags' names as keys: `config = \"/etc/canary/obj
 place (`canary detach` removes it); SIGHUP reads everything again.")]
     Agent(Box<AgentArgs>),
     /// Say how the agent is, what is attached, what is not enforced and why.
-    #[command(after_help = "Examples:\n  canary status\n  canary status -o json")]
-    Status(Output),
+    #[command(after_help = "\
+Examples:
+  canary status
+  canary status -o json
+  canary status --probe
+
+It fails (1) while something is not as it is written: the agent is not ready, a service is not enforced, an object has
+an error.")]
+    Status(StatusArgs),
     /// Add or change objects: all are checked, then all are written, and the change is in force when this returns.
     #[command(after_help = "\
 Examples:
@@ -212,6 +219,18 @@ pub struct AgentArgs {
     /// Settings.
     #[command(flatten)]
     pub options: Options,
+}
+
+/// `canary status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Fail only if the agent has never been ready since it started: for a readiness probe. Wrong objects, or an API
+    /// server that is silent, do not make an agent that works stop to be ready.
+    #[arg(long)]
+    pub probe: bool,
+    /// Form of the output.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// `canary history`.

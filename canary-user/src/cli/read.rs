@@ -4,19 +4,21 @@ use crate::{
     api::dto::{EntryV1, StatusV1, VersionInfoV1},
     cli::{
         Exit, Failure,
-        args::{Format, HistoryArgs, Output},
+        args::{Format, HistoryArgs, Output, StatusArgs},
         client::{Client, ClientError},
         get::known_service,
         output::{Paint, Screen, bytes, count},
     },
 };
 
-pub(super) fn status(client: &Client, screen: &mut Screen<'_>, output: Output) -> Result<Exit, Failure> {
+pub(super) fn status(client: &Client, screen: &mut Screen<'_>, args: &StatusArgs) -> Result<Exit, Failure> {
     let status: StatusV1 = client.get("/v1/status")?;
     // Ready is not enough: what is written must be in force, too.
     let erroneous = status.diagnostics.iter().any(|found| found.severity == "error");
     let well = status.phase == "ready" && status.not_enforced.is_empty() && !erroneous;
-    let exit = if well { Exit::Done } else { Exit::Failed };
+    let good = if args.probe { status.was_ready } else { well };
+    let exit = if good { Exit::Done } else { Exit::Failed };
+    let output = args.output;
     match output.format {
         Format::Json | Format::Yaml => screen.document(&status, output.format)?,
         Format::Name => screen.line(&status.phase)?,

@@ -36,7 +36,7 @@ pub(crate) fn of_invalid(model: &Model, object: &Object, why: &str) -> Option<Sa
     if RouteKind::by_name(&object.kind).is_some() {
         let accepted = condition("Accepted", Err("UnsupportedValue"), why);
         let parents = model.own_parents(object);
-        let entries = parents.map(|it| entry(&it, vec![accepted.clone()])).collect::<Vec<_>>();
+        let entries = parents.map(|it| entry(&it, std::slice::from_ref(&accepted))).collect::<Vec<_>>();
         return (!entries.is_empty()).then_some(Says::Parents(entries));
     }
     let class = object.body.pointer("/spec/gatewayClassName").and_then(Value::as_str);
@@ -61,10 +61,10 @@ fn parent(of: &Attachment, services: &BTreeMap<ServiceId, ServiceReport>) -> Val
     if of.refused.is_none() {
         conditions.push(programmed(of, services));
     }
-    entry(&of.parent, conditions)
+    entry(&of.parent, &conditions)
 }
 
-fn entry(parent: &Parent, conditions: Vec<Value>) -> Value {
+fn entry(parent: &Parent, conditions: &[Value]) -> Value {
     json!({"parentRef": parent.written, "controllerName": CONTROLLER, "conditions": conditions})
 }
 

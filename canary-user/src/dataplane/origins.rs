@@ -9,7 +9,7 @@ use canary_common::{
     packet::TCP,
 };
 
-use super::{DataplaneError, MapFailure, address, layout_directory};
+use super::{DataplaneError, MapFailure, address, pins::layout_directory};
 
 /// The flow tables, to look up; readable from any thread.
 #[derive(Debug)]

@@ -25,7 +25,7 @@ mod trim;
 
 pub use follow::{Access, ConnectError, Followers};
 use kinds::{KINDS, Kind, NODES};
-pub use remarks::{Remark, Says};
+pub use remarks::{Remark, Remarks, Says};
 pub use routes::{Route, RouteError, Routes};
 
 /// How canary calls itself where objects name their controller.

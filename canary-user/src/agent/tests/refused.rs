@@ -20,6 +20,7 @@ fn an_interface_that_goes_and_comes_holds_nothing_back() {
     assert!(edited.applied.is_some(), "in force, whatever else is missing");
     let view = world.view();
     assert_eq!((view.phase, view.failures, view.attached.len()), (Phase::Degraded, 0, 1));
+    assert!(!view.was_ready, "an agent that cannot attach has never been ready");
     assert_eq!(view.trouble.clone().unwrap().message, "not attached: interface eth1 is not there");
     assert_eq!(world.agent.delay(), RESYNC, "a look is no pass");
     assert!(!world.agent.has_come());
@@ -38,6 +39,7 @@ fn an_interface_that_goes_and_comes_holds_nothing_back() {
     assert!(!world.agent.has_come());
     let view = world.view();
     assert_eq!((view.phase, view.attached.len(), world.agent.delay()), (Phase::Ready, 2, RESYNC));
+    assert!(view.was_ready);
 }
 
 #[test]

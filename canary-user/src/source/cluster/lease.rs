@@ -1,5 +1,9 @@
 //! A Lease: of all agents of a cluster one at a time holds it, and only that one writes.
-use std::time::{Duration, Instant};
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher as _,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::{
     api::coordination::v1::{Lease as Object, LeaseSpec},
@@ -8,15 +12,18 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Error,
-    api::{ObjectMeta, PostParams},
+    api::{GetParams, ObjectMeta, PostParams},
 };
 
 /// Of the Lease.
 const NAME: &str = "canary-status";
 /// Who has not renewed it for so long has lost it.
 const DURATION: Duration = Duration::from_secs(15);
-/// How often its holder renews it, and the others look.
+/// How often its holder renews it.
 pub(super) const RENEWAL: Duration = Duration::from_secs(5);
+/// How often the others look, a little more or less, each at times of its own: there is one on every node.
+const LOOK: Duration = Duration::from_secs(8);
+const LOOK_MORE: Duration = Duration::from_secs(4);
 
 /// One agent's view of the Lease.
 #[derive(Debug)]
@@ -25,12 +32,23 @@ pub(super) struct Lease {
     holder: String,
     /// The version that was seen last, and when first. By one's own clock: those of nodes differ.
     seen: Option<(Option<String>, Instant)>,
+    held: bool,
 }
 
 impl Lease {
     /// The Lease in a namespace, for whoever goes by a name that nobody else has.
     pub(super) fn new(client: Client, namespace: &str, holder: String) -> Self {
-        Self { api: Api::namespaced(client, namespace), holder, seen: None }
+        Self { api: Api::namespaced(client, namespace), holder, seen: None, held: false }
+    }
+
+    /// Whether it was held when it was looked at last.
+    pub(super) fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Time until it is to be looked at again.
+    pub(super) fn pause(&self) -> Duration {
+        if self.held { RENEWAL } else { LOOK + LOOK_MORE * u32::try_from(any() % 100).unwrap_or_default() / 100 }
     }
 
     /// Takes it if it is free, or renews it; whether it is held then.
@@ -38,7 +56,18 @@ impl Lease {
     /// # Errors
     /// When the API server refuses, or does not answer: then it must not be taken to be held.
     pub(super) async fn hold(&mut self) -> Result<bool, Error> {
-        let found = self.api.get_opt(NAME).await?;
+        let was_held = std::mem::take(&mut self.held);
+        self.held = self.take(was_held).await?;
+        Ok(self.held)
+    }
+
+    async fn take(&mut self, was_held: bool) -> Result<bool, Error> {
+        // Whoever only looks may be told what the API server has in its cache: it takes the Lease by the version that it saw.
+        let how = if was_held { GetParams::default() } else { GetParams::any() };
+        let found = match self.api.get_with(NAME, &how).await {
+            Err(Error::Api(status)) if status.code == 404 => None,
+            found => Some(found?),
+        };
         let Some(mut lease) = found else {
             let metadata = ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() };
             return won(self
@@ -85,6 +114,16 @@ impl Lease {
             ..LeaseSpec::default()
         }
     }
+}
+
+/// A name for who runs on `node` that nobody else has, also not who ran there before.
+pub(super) fn identity(node: &str) -> String {
+    format!("{node}_{:016x}", any())
+}
+
+/// Any number: the standard library takes the keys of its maps from the system.
+fn any() -> u64 {
+    RandomState::new().hash_one(())
 }
 
 /// Whether a write came first.

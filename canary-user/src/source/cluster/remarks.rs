@@ -8,7 +8,7 @@ use std::{
 use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use kube::{
     Api, Client, Error,
-    api::{DynamicObject, Patch, PatchParams},
+    api::{DynamicObject, ListParams, Patch, PatchParams},
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use serde_json::{Value, json};
@@ -17,11 +17,15 @@ use tokio::sync::watch;
 use super::{
     Access, CONTROLLER, ConnectError, KINDS, Object,
     follow::resource,
-    lease::{Lease, RENEWAL},
+    lease::{self, Lease, RENEWAL},
+    trim::trim,
 };
+use crate::source::GATEWAY_API;
 
 /// The manager of the fields that are written.
 const MANAGER: &str = "canary";
+/// Objects in one answer.
+const PAGE: u32 = 500;
 /// An Event holds no longer a note.
 const NOTE_MAX: usize = 1_000;
 
@@ -45,27 +49,32 @@ pub enum Says {
     Fields(Value),
 }
 
+/// All that there is to say; `None` before anybody knows.
+pub type Remarks = Option<Arc<Vec<Remark>>>;
+
 impl Access {
-    /// Writes the newest `remarks`, for ever, while the Lease in `namespace` is held.
+    /// Writes the newest `remarks`, once there are any, for ever, while the Lease in `namespace` is held.
     ///
     /// # Errors
     /// When there is no cluster.
     pub async fn tell(
         &self,
         namespace: String,
-        remarks: watch::Receiver<Arc<Vec<Remark>>>,
+        remarks: watch::Receiver<Remarks>,
     ) -> Result<impl Future<Output = ()> + use<>, ConnectError> {
         let client = Client::try_from(self.config().await?).map_err(|error| ConnectError::Client(error.into()))?;
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let holder = format!("{host}-{}", std::process::id());
-        let reporter = Reporter { controller: "canary.io/agent".into(), instance: Some(host) };
+        let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let node = self.node.clone().unwrap_or_else(host);
+        let lease = Lease::new(client.clone(), &namespace, lease::identity(&node));
+        let reporter = Reporter { controller: "canary.io/agent".into(), instance: Some(node) };
         let writer = Writer {
-            lease: Lease::new(client.clone(), &namespace, holder),
+            lease,
             recorder: Recorder::new(client.clone(), reporter),
             client,
             remarks,
             said: BTreeMap::new(),
             told: BTreeSet::new(),
+            knows_all: false,
             trouble: None,
             renewed: Instant::now(),
         };
@@ -77,11 +86,13 @@ struct Writer {
     client: Client,
     lease: Lease,
     recorder: Recorder,
-    remarks: watch::Receiver<Arc<Vec<Remark>>>,
+    remarks: watch::Receiver<Remarks>,
     /// What was written of each object, by its id.
     said: BTreeMap<String, Remark>,
     /// Events that were sent: object and text.
     told: BTreeSet<(String, String)>,
+    /// What other agents have written is among what was written.
+    knows_all: bool,
     trouble: Option<String>,
     /// When the Lease was looked at last.
     renewed: Instant,
@@ -92,10 +103,12 @@ impl Writer {
         loop {
             let done = self.turn().await;
             self.report(done);
-            // What could not be written is tried again with the next renewal, at the latest.
+            // What could not be written is tried again with the next renewal, at the latest. Whoever may not write does not ask
+            // at every change whether he may now.
+            let held = self.lease.is_held();
             tokio::select! {
-                () = tokio::time::sleep(RENEWAL) => {}
-                changed = self.remarks.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(self.lease.pause()) => {}
+                changed = self.remarks.changed(), if held => if changed.is_err() { return },
             }
         }
     }
@@ -106,6 +119,7 @@ impl Writer {
         self.renewed = Instant::now();
         if !held {
             self.said.clear();
+            self.knows_all = false;
         }
         Ok(held)
     }
@@ -114,7 +128,7 @@ impl Writer {
         if !self.hold().await? {
             return Ok(());
         }
-        let remarks = self.remarks.borrow_and_update().clone();
+        let Some(remarks) = self.remarks.borrow_and_update().clone() else { return Ok(()) };
         let saying = remarks.iter().filter(|remark| remark.says.is_some());
         let now: BTreeSet<String> = saying.map(|remark| remark.object.id()).collect();
         let mut last = Ok(());
@@ -141,6 +155,10 @@ impl Writer {
                 }
             }
         }
+        if !self.knows_all {
+            self.look_for_others(&now).await?;
+            self.knows_all = true;
+        }
         // What was said of an object that nothing is to be said of any more is taken back.
         let stale: Vec<Remark> =
             self.said.iter().filter(|(id, _)| !now.contains(*id)).map(|(_, remark)| remark.clone()).collect();
@@ -159,6 +177,42 @@ impl Writer {
             remarks.iter().any(|remark| remark.object.id() == *id && remark.problems.iter().any(|(_, it)| it == text))
         });
         last
+    }
+
+    /// Finds routes of which an agent that held the Lease before has said something, and nothing is to be said `now`.
+    async fn look_for_others(&mut self, now: &BTreeSet<String>) -> Result<(), Error> {
+        for kind in KINDS.iter().filter(|kind| kind.group == GATEWAY_API && kind.name.ends_with("Route")) {
+            for version in kind.versions {
+                let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource(kind, version));
+                let mut page = ListParams::default().limit(PAGE);
+                let found = loop {
+                    let found = match api.list(&page).await {
+                        Err(Error::Api(status)) if status.code == 404 => break false,
+                        found => found?,
+                    };
+                    let more = found.metadata.continue_.clone().filter(|it| !it.is_empty());
+                    for object in found {
+                        let Ok(body) = serde_json::to_value(object) else { continue };
+                        let own = body.pointer("/status/parents").and_then(Value::as_array).into_iter().flatten();
+                        let own = own.filter(|it| is_own(it)).cloned().collect::<Vec<_>>();
+                        let Some(object) = trim(kind, version, body).filter(|_| !own.is_empty()) else { continue };
+                        let (id, object) = (object.id(), Arc::new(object));
+                        if !now.contains(&id) {
+                            let says = Some(Says::Parents(own));
+                            self.said.insert(id, Remark { object, says, problems: Vec::new() });
+                        }
+                    }
+                    match more {
+                        Some(more) => page = page.continue_token(&more),
+                        None => break true,
+                    }
+                };
+                if found {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes the status of an object, unless it says so already or the object is gone.
@@ -228,19 +282,23 @@ impl Writer {
     }
 }
 
+/// Whether an entry of `status.parents` is canary's.
+fn is_own(entry: &Value) -> bool {
+    entry.get("controllerName").and_then(Value::as_str) == Some(CONTROLLER)
+}
+
 /// The status with what is to be said in it. Conditions that hold as before keep their time.
 pub(super) fn status(old: &Value, says: &Says, generation: Option<i64>, now: &str) -> Value {
     let mut new = old.as_object().cloned().unwrap_or_default();
     match says {
         Says::Parents(entries) => {
             let before = old.get("parents").and_then(Value::as_array).cloned().unwrap_or_default();
-            let own = |entry: &Value| entry.get("controllerName").and_then(Value::as_str) == Some(CONTROLLER);
-            let same_parent = |a: &Value, b: &Value| own(a) && a.get("parentRef") == b.get("parentRef");
+            let same_parent = |a: &Value, b: &Value| is_own(a) && a.get("parentRef") == b.get("parentRef");
             let entries = entries.iter().map(|entry| {
                 let old = before.iter().find(|it| same_parent(it, entry));
                 dated(entry, old.unwrap_or(&Value::Null), generation, now)
             });
-            let parents: Vec<Value> = before.iter().filter(|it| !own(it)).cloned().chain(entries).collect();
+            let parents: Vec<Value> = before.iter().filter(|it| !is_own(it)).cloned().chain(entries).collect();
             new.insert("parents".into(), parents.into());
         }
         Says::Fields(fields) => {
