@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::{
+    account::Account,
     apiserver::ApiServer,
     cleanup::{Directory, Running},
     manager::Manager,
@@ -45,6 +46,7 @@ pub struct Agent {
     manager: Option<Manager>,
     more: Vec<String>,
     kubeconfig: Option<PathBuf>,
+    account: Option<Account>,
     canary: PathBuf,
 }
 
@@ -71,6 +73,7 @@ impl Agent {
             manager: None,
             more: Vec::new(),
             kubeconfig: None,
+            account: None,
             canary,
         })
     }
@@ -109,8 +112,18 @@ impl Agent {
     pub fn follow(&mut self, server: &ApiServer) -> Result<PathBuf> {
         let file = self.files.path().join("kubeconfig");
         fs::write(&file, server.kubeconfig())?;
+        fs::write(file.with_file_name("ca.crt"), server.certificate())?;
         self.kubeconfig = Some(file.clone());
         Ok(file)
+    }
+
+    /// From the next start on it follows this API server as a pod does, by its account.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn run_as_a_pod(&mut self, server: &ApiServer) -> Result<()> {
+        self.account = Some(Account::new(self.files.path(), server)?);
+        Ok(())
     }
 
     /// From the next start on its proxy listens here.
@@ -155,21 +168,19 @@ impl Agent {
 
     fn run(&mut self, story: &Story, more: &[&str]) -> Result<Running> {
         let log = File::options().create(true).append(true).open(self.log_path())?;
-        let mut command = match &mut self.manager {
-            None => story.node.command(&self.canary)?,
-            Some(manager) => manager.wrap(&self.canary, story.node.command("bash")?)?,
+        let mut command = match (&mut self.manager, &self.account) {
+            (Some(manager), _) => manager.wrap(&self.canary, story.node.command("bash")?)?,
+            (None, Some(account)) => account.command(&story.node, &self.canary)?,
+            (None, None) => story.node.command(&self.canary)?,
         };
         command.arg("agent");
-        match &self.kubeconfig {
-            Some(file) => command.arg("--kubeconfig").arg(file),
-            None => command.arg("--config").arg(self.config()),
+        match (&self.account, &self.kubeconfig) {
+            (Some(_), _) => command.arg("--kube"),
+            (None, Some(file)) => command.arg("--kubeconfig").arg(file),
+            (None, None) => command.arg("--config").arg(self.config()),
         };
-        for attach in &self.attach {
-            command.args(["--attach", attach]);
-        }
-        for address in &self.proxy {
-            command.args(["--proxy", address]);
-        }
+        command.args(self.attach.iter().flat_map(|place| ["--attach", place]));
+        command.args(self.proxy.iter().flat_map(|address| ["--proxy", address]));
         command.arg("--pin").arg(self.pins()).arg("--state").arg(self.files.path().join("state"));
         command.arg("--socket").arg(self.socket());
         command.args(&self.more).args(more);

@@ -26,10 +26,12 @@ use crate::netns::Namespace;
 pub(crate) mod change;
 mod discovery;
 mod store;
+mod tls;
 mod watching;
 
 pub use discovery::RESOURCES;
 use store::{Key, Store};
+use tls::Identity;
 
 /// What a server is told to do wrong.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +50,7 @@ pub struct Faults {
 #[derive(Debug)]
 pub struct ApiServer {
     address: SocketAddr,
+    identity: Arc<Identity>,
     shared: Arc<Shared>,
     running: Option<Running>,
 }
@@ -88,7 +91,8 @@ impl ApiServer {
             faults: Mutex::default(),
             changed: watch::Sender::new(0),
         });
-        let mut server = Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), shared, running: None };
+        let (address, identity) = (SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Arc::new(Identity::new()?));
+        let mut server = Self { address, identity, shared, running: None };
         server.resume(namespace)?;
         Ok(server)
     }
@@ -109,13 +113,13 @@ impl ApiServer {
             None => listen()?,
         };
         self.address = listener.local_addr()?;
-        let shared = Arc::clone(&self.shared);
+        let (shared, identity) = (Arc::clone(&self.shared), Arc::clone(&self.identity));
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // A socket keeps the namespace that it was made in, whichever thread serves it.
         let thread = thread::Builder::new().name("apiserver".into()).spawn(move || {
             let served = runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener)?;
+                let listener = identity.listener(tokio::net::TcpListener::from_std(listener)?);
                 let router = Router::new().fallback(answer).with_state(shared);
                 tokio::select! {
                     served = axum::serve(listener, router) => served,
@@ -145,12 +149,28 @@ impl ApiServer {
         self.address
     }
 
-    /// A kubeconfig for it.
+    /// From the next start on it is somebody else, whose certificate nobody knows.
+    ///
+    /// # Errors
+    /// When there is none to be made.
+    pub fn become_another(&mut self) -> Result<()> {
+        self.identity = Arc::new(Identity::new()?);
+        Ok(())
+    }
+
+    /// The certificate that it proves to be its own, as PEM.
+    #[must_use]
+    pub fn certificate(&self) -> &str {
+        &self.identity.certificate
+    }
+
+    /// A kubeconfig for it, which names the certificate as the file `ca.crt` beside it.
     #[must_use]
     pub fn kubeconfig(&self) -> String {
+        let server = format!("https://{}", self.address);
         json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{"name": "test", "cluster": {"server": format!("http://{}", self.address)}}],
+            "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority": "ca.crt"}}],
             "users": [{"name": "test", "user": {"token": TOKEN}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": "default"}}],
         })
@@ -249,7 +269,7 @@ impl Drop for ApiServer {
 }
 
 /// The token that clients must show.
-const TOKEN: &str = "a-token-of-the-test";
+pub(crate) const TOKEN: &str = "a-token-of-the-test";
 
 /// Parameters of requests.
 #[derive(Debug, Default, Deserialize)]
@@ -308,8 +328,7 @@ async fn answer(
 
 async fn answered(shared: &Arc<Shared>, parameters: Parameters, request: Request) -> Result<Response, Refusal> {
     let token = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    // kubectl keeps tokens to itself where there is no TLS.
-    if token.is_some_and(|token| token != format!("Bearer {TOKEN}")) {
+    if token != Some(&format!("Bearer {TOKEN}")) {
         return Err(refuse(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized"));
     }
     {

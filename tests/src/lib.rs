@@ -9,6 +9,7 @@
 //! [`apiserver`] is an API server of Kubernetes, [`cluster`] the story in its objects.
 //! [`cgroup`] is where processes are that the programs of a cgroup see.
 //! [`kernel`] runs the programs on single packets, [`probe`] looks at what happens to connections and frames in detail.
+mod account;
 pub mod agent;
 pub mod apiserver;
 pub mod background;

@@ -115,6 +115,26 @@ fn an_agent_that_finds_no_api_server_keeps_what_was_in_force() -> Result<()> {
     assert_split(&cluster, HALF, 50)
 }
 
+/// As in the `DaemonSet`: the API server is found by the account of the pod, over HTTPS with the cluster's own certificate. One
+/// that cannot prove to be it is told nothing.
+#[test]
+fn a_pod_finds_its_api_server_by_its_account() -> Result<()> {
+    let mut cluster = Cluster::without_routes(1, 1)?;
+    cluster.server.put([subsets(), route(START)])?;
+    let Cluster { agent, server, .. } = &mut cluster;
+    agent.run_as_a_pod(server)?;
+    cluster.start()?;
+    assert_split(&cluster, START, 50)?;
+    cluster.server.stop();
+    let Cluster { agent, server, story } = &mut cluster;
+    server.become_another()?;
+    server.put([route(HALF)])?;
+    server.resume(Some(&story.node))?;
+    let (code, status) = agent.wait_for_status("invalid peer certificate")?;
+    assert_ne!(code, Some(0), "{status}");
+    assert_split(&cluster, START, 50)
+}
+
 /// What this account may not read is named, and nothing is taken for empty because of it.
 #[test]
 fn what_may_not_be_read_is_not_taken_for_empty() -> Result<()> {

@@ -1,3 +1,4 @@
+//! What a pass wants, and what there is to say at the API server.
 use std::path::Path;
 
 use serde_json::Value;
