@@ -64,7 +64,8 @@ fn main() -> Result<()> {
         busy(pid)?.as_secs_f64()
     );
     println!("memory of the agent: {} MB, without the maps that it shares with the kernel", memory(pid, "RssAnon:")?);
-    println!("{:<42} {:>12} {:>12}", "a change", "until in force", "CPU");
+    println!("map writes for all of it: {}", said(&cluster, "/operations")?);
+    println!("{:<42} {:>14} {:>12} {:>12}", "a change", "until in force", "CPU", "map writes");
     let cases: [(&str, Change); 3] = [
         ("of weights", |n, turn, _, _| route(n, 10 + turn % 50)),
         ("of a routed service's endpoints", |n, turn, endpoints, pods| {
@@ -75,13 +76,14 @@ fn main() -> Result<()> {
         }),
     ];
     for (what, change) in cases {
-        let (mut latency, mut cost) = (Vec::new(), Vec::new());
+        let (mut latency, mut cost, mut writes) = (Vec::new(), Vec::new(), Vec::new());
         for turn in 1..=changes {
-            let (passes, spent) = (passes(&cluster)?, busy(pid)?);
+            let (passes, spent) = (said(&cluster, "/passes")?, busy(pid)?);
             let begin = Instant::now();
             cluster.server.put([change(20, turn, endpoints, pods)])?;
             await_passes(&cluster, passes + 1)?;
             latency.push(begin.elapsed());
+            writes.push(said(&cluster, "/operations")?);
             thread::sleep(Duration::from_millis(300));
             cost.push(busy(pid)?.saturating_sub(spent));
         }
@@ -90,23 +92,24 @@ fn main() -> Result<()> {
             all.get(all.len() / 2).copied().unwrap_or_default()
         };
         println!(
-            "{what:<42} {:>9.0} ms {:>9.0} ms",
+            "{what:<42} {:>11.0} ms {:>9.0} ms {:>12}",
             median(latency).as_secs_f64() * 1e3,
-            median(cost).as_secs_f64() * 1e3
+            median(cost).as_secs_f64() * 1e3,
+            writes.iter().max().copied().unwrap_or_default()
         );
     }
     Ok(())
 }
 
-/// Passes of the agent so far.
-fn passes(cluster: &Cluster) -> Result<u64> {
+/// A number in the agent's status.
+fn said(cluster: &Cluster, what: &str) -> Result<u64> {
     let said: Value = serde_json::from_str(&cluster.agent.call(&["status", "-o", "json"])?)?;
-    said.pointer("/passes").and_then(Value::as_u64).context("a status without passes")
+    said.pointer(what).and_then(Value::as_u64).with_context(|| format!("a status without {what}"))
 }
 
 fn await_passes(cluster: &Cluster, wanted: u64) -> Result<()> {
     let begin = Instant::now();
-    while passes(cluster)? < wanted {
+    while said(cluster, "/passes")? < wanted {
         ensure!(begin.elapsed() < PATIENCE, "nothing happens\n{}", cluster.agent.log());
         thread::sleep(Duration::from_millis(5));
     }

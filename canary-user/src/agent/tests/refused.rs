@@ -20,7 +20,6 @@ fn an_interface_that_goes_and_comes_holds_nothing_back() {
     assert!(edited.applied.is_some(), "in force, whatever else is missing");
     let view = world.view();
     assert_eq!((view.phase, view.failures, view.attached.len()), (Phase::Degraded, 0, 1));
-    assert!(!view.was_ready, "an agent that cannot attach has never been ready");
     assert_eq!(view.trouble.clone().unwrap().message, "not attached: interface eth1 is not there");
     assert_eq!(world.agent.delay(), RESYNC, "a look is no pass");
     assert!(!world.agent.has_come());
@@ -39,7 +38,23 @@ fn an_interface_that_goes_and_comes_holds_nothing_back() {
     assert!(!world.agent.has_come());
     let view = world.view();
     assert_eq!((view.phase, view.attached.len(), world.agent.delay()), (Phase::Ready, 2, RESYNC));
-    assert!(view.was_ready);
+}
+
+#[test]
+fn an_agent_has_been_ready_once_all_that_is_wanted_was_attached() {
+    let world = World::new(&route(90, 10));
+    let kernel = FakeKernel::default();
+    kernel.inside().missing.insert("eth1".into());
+    let (mut agent, view) = open(&world.dir, kernel.clone());
+    agent.attach.push(parse_attach("tc:eth1").unwrap());
+    agent.turn([Wake::Resync]);
+    assert_eq!((view.borrow().phase, view.borrow().was_ready, view.borrow().passes), (Phase::Degraded, false, 1));
+    kernel.inside().missing.clear();
+    agent.turn([Wake::Resync]);
+    assert_eq!((view.borrow().phase, view.borrow().was_ready), (Phase::Ready, true));
+    kernel.inside().broken = Some("no space");
+    agent.turn([Wake::Resync]);
+    assert_eq!((view.borrow().phase, view.borrow().was_ready), (Phase::Degraded, true));
 }
 
 #[test]
