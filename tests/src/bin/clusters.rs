@@ -64,7 +64,6 @@ fn main() -> Result<()> {
         busy(pid)?.as_secs_f64()
     );
     println!("memory of the agent: {} MB, without the maps that it shares with the kernel", memory(pid, "RssAnon:")?);
-    println!("map writes for all of it: {}", said(&cluster, "/operations")?);
     println!("{:<42} {:>14} {:>12} {:>12}", "a change", "until in force", "CPU", "map writes");
     let cases: [(&str, Change); 3] = [
         ("of weights", |n, turn, _, _| route(n, 10 + turn % 50)),
