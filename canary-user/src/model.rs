@@ -58,6 +58,7 @@ pub(crate) use virtual_service::{L4Match, L4Rule, SourceMatch, VirtualService};
 use gateway_api::{NamespaceLabels, ReferenceGrant};
 use native::NativeKind;
 use node::Node;
+use others::Own;
 use problem::{Invalid, diagnose};
 
 /// Valid resources, each kind in an order that does not depend on the order of files.
@@ -85,6 +86,7 @@ pub struct Model {
     /// Routes of each listener of a Gateway.
     listening: BTreeMap<(Key, String), usize>,
     between: Vec<Diagnostic>,
+    own: Own,
 }
 
 impl Model {
@@ -93,9 +95,8 @@ impl Model {
     /// The snapshot's own diagnostics are not repeated.
     #[must_use]
     pub fn read(snapshot: &Snapshot) -> (Self, Vec<Diagnostic>) {
-        let mut model = Self::default();
+        let mut model = Self { own: Own::of(snapshot), ..Self::default() };
         let mut diagnostics = Vec::new();
-        let own = others::Own::of(snapshot);
         for object in &snapshot.objects {
             if let Some(kind) = NativeKind::of(object) {
                 model.take_native(kind, object, &mut diagnostics);
@@ -106,7 +107,7 @@ impl Model {
                 continue;
             };
             let object = &*object.unpacked();
-            if own.leaves_to_others(kind, object) {
+            if model.own.leaves_to_others(kind, object) {
                 continue;
             }
             let take = |known| if known { model.take(kind, object) } else { Self::default().take(kind, object) };
@@ -242,13 +243,14 @@ impl Model {
         &self.attachments
     }
 
-    /// The parents of a route that are canary's, also of one that is not valid.
+    /// The parents of a route of a cluster that are canary's, also of one that is not valid.
     pub(crate) fn own_parents(&self, route: &Object) -> impl Iterator<Item = Parent> {
-        gateway_api::parents(route).filter(|parent| match &parent.target {
-            RouteParent::Service(_) => true,
-            RouteParent::Gateway(key) => self.gateways.iter().any(|it| it.meta.key == *key),
-            RouteParent::Other => false,
-        })
+        self.own.parents(route)
+    }
+
+    /// Whether a Gateway of a cluster is canary's, also one that is not valid.
+    pub(crate) fn is_own_gateway(&self, gateway: &Object) -> bool {
+        self.own.is_of_own_class(gateway)
     }
 
     /// Gateways of canary's classes.

@@ -49,7 +49,8 @@ pub(super) fn build(
 ) -> Result<Service, Refused> {
     let consumers = consumers(target);
     let mut done = Trial::new(target, &BTreeSet::new());
-    if !consumers.is_empty() {
+    // Most are followed in the kernel, which needs no comparison.
+    if !consumers.is_empty() && (done.is_proxied() || done.result.is_err()) {
         let alone = Trial::new(target, &consumers.keys().copied().collect());
         if done.is_proxied() && !alone.is_proxied() {
             done.diagnostics.extend(leads_to_the_proxy(target, &consumers));

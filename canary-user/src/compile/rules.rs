@@ -116,7 +116,12 @@ pub(super) struct Scope<'a, 'i> {
     pub(super) left_out: &'i BTreeSet<&'a str>,
 }
 
-impl Scope<'_, '_> {
+impl<'a> Scope<'a, '_> {
+    /// Those of `rules` that count.
+    fn l4(&self, rules: &'a [L4Rule]) -> impl Iterator<Item = &'a L4Rule> {
+        rules.iter().filter(|rule| !self.leaves_out(rule.matches.iter().map(|entry| &entry.source)))
+    }
+
     /// Whether a rule for these clients is one of those that do not count.
     fn leaves_out<'s>(&self, mut sources: impl Iterator<Item = &'s SourceMatch>) -> bool {
         let is_left_out = |namespace: &String| self.left_out.contains(namespace.as_str());
@@ -213,7 +218,7 @@ fn no_section(scope: &Scope<'_, '_>) -> Diagnostic {
 fn l4<'a>(scope: &Scope<'a, '_>, rules: &'a [L4Rule]) -> Result<Vec<Candidate<'a>>, Refused> {
     // Rules for some destination addresses are ranked by how precisely they name them; the others have rank 0.
     let mut found: Vec<(u8, Candidate<'a>)> = Vec::new();
-    for rule in rules.iter().filter(|rule| !scope.leaves_out(rule.matches.iter().map(|entry| &entry.source))) {
+    for rule in scope.l4(rules) {
         let name = rule.name.as_ref().unwrap_or(&rule.position);
         let field = format!("spec.{}", rule.position);
         let policy = rule_policy(scope, &[name]);

@@ -39,9 +39,7 @@ pub(crate) fn of_invalid(model: &Model, object: &Object, why: &str) -> Option<Sa
         let entries = parents.map(|it| entry(&it, std::slice::from_ref(&accepted))).collect::<Vec<_>>();
         return (!entries.is_empty()).then_some(Says::Parents(entries));
     }
-    let class = object.body.pointer("/spec/gatewayClassName").and_then(Value::as_str);
-    let own = model.gateway_classes().iter().any(|it| it.is_own() && Some(it.meta.key.name.as_str()) == class);
-    (object.kind == "Gateway" && own).then(|| {
+    (object.kind == "Gateway" && model.is_own_gateway(object)).then(|| {
         let conditions = ["Accepted", "Programmed"].map(|kind| condition(kind, Err("Invalid"), why));
         Says::Fields(json!({"conditions": conditions}))
     })

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     ReadKind, broken,
-    gateway_api::{self, Target},
+    gateway_api::{self, Parent, Target},
     meta::Key,
 };
 use crate::source::{
@@ -14,8 +14,8 @@ use crate::source::{
     cluster::{self, CONTROLLER},
 };
 
-/// What is canary's.
-#[derive(Debug, Default)]
+/// What of a cluster is canary's.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Own {
     classes: BTreeSet<String>,
     gateways: BTreeSet<Key>,
@@ -45,18 +45,24 @@ impl Own {
                 let hosts = object.body.pointer("/spec/hosts").and_then(Value::as_array);
                 hosts.is_some_and(|hosts| !hosts.is_empty()) && !broken::is_for_the_mesh(object)
             }
-            ReadKind::GatewayRoute(_) => !gateway_api::parents(object).any(|parent| match &parent.target {
-                Target::Service(_) => true,
-                Target::Gateway(key) => self.gateways.contains(key),
-                Target::Other => false,
-            }),
+            ReadKind::GatewayRoute(_) => self.parents(object).next().is_none(),
             ReadKind::Gateway => !self.is_of_own_class(object),
             ReadKind::GatewayClass => !self.classes.contains(&object.name),
             _ => false,
         }
     }
 
-    fn is_of_own_class(&self, object: &Object) -> bool {
+    /// The parents of a route that are canary's, also of one that is not valid.
+    pub(super) fn parents(&self, route: &Object) -> impl Iterator<Item = Parent> {
+        gateway_api::parents(route).filter(|parent| match &parent.target {
+            Target::Service(_) => true,
+            Target::Gateway(key) => self.gateways.contains(key),
+            Target::Other => false,
+        })
+    }
+
+    /// Whether a Gateway is canary's.
+    pub(super) fn is_of_own_class(&self, object: &Object) -> bool {
         self.classes.contains(text(object, "/spec/gatewayClassName"))
     }
 }

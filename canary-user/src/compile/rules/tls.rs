@@ -46,8 +46,7 @@ pub(super) fn undeclared<'a>(scope: &Scope<'a, '_>) -> Result<Vec<Candidate<'a>>
 fn by_name<'a>(scope: &Scope<'a, '_>) -> Result<Option<Vec<Candidate<'a>>>, Refused> {
     let mut found = Vec::new();
     let (mut needed, mut for_everybody) = (false, false);
-    let rules = scope.route.tls.iter();
-    for rule in rules.filter(|rule| !scope.leaves_out(rule.matches.iter().map(|entry| &entry.source))) {
+    for rule in scope.l4(&scope.route.tls) {
         let name = rule.name.as_ref().unwrap_or(&rule.position);
         let field = format!("spec.{}", rule.position);
         let policy = rule_policy(scope, &[name]);
