@@ -19,4 +19,5 @@ pub mod limits;
 pub mod packet;
 pub mod pipeline;
 pub mod rewrite;
+pub mod track;
 pub mod verdict;
