@@ -1,3 +1,4 @@
+//! The word of a slot, what becomes of a packet by it, and what holds over all orders of events.
 use super::{NOBODY, Place, Slot};
 
 mod search;
